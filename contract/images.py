@@ -1,0 +1,118 @@
+"""Encoded bytes or a file -> canonical face image: the project's only decode and only resize.
+
+python -m contract.images photo.jpg canonical.png
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from contract.spec import IMAGE_SIDE_PX
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+MAX_PIXELS = 50_000_000  # a 50-megapixel camera still fits; decoded it is 150 MB
+MAX_ENCODED_BYTES = 64 * 1024 * 1024  # a longer file is refused unread
+MIN_SIDE_PX = 16  # fewer pixels hold no face, and 1 x 65535 is an attack rather than a picture
+
+Face = NDArray[np.uint8]  # [128, 128, 3], RGB
+
+
+class ImageError(ValueError):
+    """The input cannot become a canonical face image; the message names the cause and the remedy."""
+
+
+def canonical(data: bytes) -> Face:
+    """Decode JPEG, PNG, WebP or BMP bytes to the canonical image, uint8 [128, 128, 3] RGB.
+
+    The largest centred square is resized (Lanczos, as FFHQ's thumbnails were made), EXIF orientation applied, alpha
+    put on white; of an animation the first frame counts. Raises ImageError for anything but a whole, sane picture.
+    """
+    if not data:
+        raise ImageError("the image is empty (0 bytes); send the file's content")
+    if len(data) > MAX_ENCODED_BYTES:
+        raise ImageError(f"the image has {len(data):,} bytes, more than {MAX_ENCODED_BYTES:,}; send a smaller file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's bomb warning: _check_header is stricter
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                return _to_canonical(picture)
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"not an image: no {', '.join(FORMATS)} header in {len(data):,} bytes") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"the image has more than {MAX_PIXELS:,} pixels; send a smaller one") from None
+    except Exception as error:  # decoders of hostile bytes raise OSError, SyntaxError, struct.error, IndexError, ...
+        raise ImageError(f"the image is truncated or corrupt: {error}") from error
+
+
+def canonical_file(path: Path) -> Face:
+    """`canonical` of a file's content. Raises ImageError naming the file; OSError where it cannot be read."""
+    try:
+        if path.stat().st_size > MAX_ENCODED_BYTES:
+            raise ImageError(f"the file has more than {MAX_ENCODED_BYTES:,} bytes; send a smaller one")
+        return canonical(path.read_bytes())
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def canonical_picture(picture: Image.Image) -> Face:
+    """`canonical` of a picture that Pillow has opened or that was made in memory. Raises ImageError."""
+    try:
+        return _to_canonical(picture)
+    except OSError as error:
+        raise ImageError(f"the image is truncated or corrupt: {error}") from error
+
+
+def _to_canonical(picture: Image.Image) -> Face:
+    _check_header(picture)
+    orientation = picture.getexif().get(0x0112, 1)
+    if picture.format == "JPEG":
+        # The decoder itself scales by 1/2, 1/4 or 1/8; twice the target keeps the final resize antialiased.
+        picture.draft(None, (2 * IMAGE_SIDE_PX, 2 * IMAGE_SIDE_PX))
+    rgb = ImageOps.fit(_to_rgb(picture), (IMAGE_SIDE_PX, IMAGE_SIDE_PX), Image.Resampling.LANCZOS)
+    # A centred square turns and mirrors in place, so orientation comes last, on 128 x 128 pixels.
+    if (transposition := _TRANSPOSITIONS.get(orientation)) is not None:
+        rgb = rgb.transpose(transposition)
+    return np.asarray(rgb, np.uint8)
+
+
+_TRANSPOSITIONS = {  # EXIF 2.32, tag Orientation: what brings the stored picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _check_header(picture: Image.Image) -> None:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"the image is {width} x {height}, more than {MAX_PIXELS:,} pixels; send a smaller one")
+    if min(width, height) < MIN_SIDE_PX:
+        raise ImageError(f"the image is {width} x {height}; a face needs at least {MIN_SIDE_PX} pixels a side")
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):  # 16-bit grey: convert() would clip to 255 instead of scaling
+        grey: NDArray[Any] = np.asarray(picture)
+        return Image.fromarray((grey.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return picture.convert("RGB")
+
+
+if __name__ == "__main__":
+    Image.fromarray(canonical_file(Path(sys.argv[1]))).save(sys.argv[2])

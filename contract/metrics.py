@@ -1,0 +1,200 @@
+"""The one evaluation: every runtime's predictions become the same report, by age group, with intervals and baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from contract.samples import Labels, Samples
+from contract.spec import AGE_GROUPS, EMOTIONS, GENDERS, Images, Predictions, age_group_index
+
+Predict = Callable[[Images], Predictions]
+PredictStream = Callable[[Iterable[Images]], Iterable[Predictions]]
+
+BOOTSTRAP_RESAMPLES = 1000
+_Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A measured value with its bootstrap 95 % interval; all NaN where no face has the label."""
+
+    value: float
+    low: float
+    high: float
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.value:{spec}}"
+
+
+@dataclass(frozen=True)
+class GroupMetrics:
+    """One row of the age-group table. Accuracies are fractions; a metric counts only the faces that have its label."""
+
+    group: str
+    samples: int
+    age_mae_years: Interval
+    age_error_std_years: float  # of the absolute error, as the published table has it
+    gender_accuracy: Interval
+    emotion_accuracy: Interval  # argmax against argmax
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What always answering the same would score on these faces."""
+
+    age_years: float  # the median, which no other constant beats
+    age_mae_years: float
+    gender: str
+    gender_accuracy: float
+    emotion: str
+    emotion_accuracy: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """The evaluation of one model over one set of faces."""
+
+    overall: GroupMetrics
+    groups: tuple[GroupMetrics, ...]  # in the order of AGE_GROUPS, empty groups left out
+    macro_emotion_recall: float  # mean over the emotions that occur: rare classes count as much as happiness
+    emotion_recall: dict[str, float]
+    baselines: Baselines
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per age group and one for all, metrics with their intervals as columns."""
+        return pd.json_normalize([asdict(m) for m in (*self.groups, self.overall)], sep="_").rename(
+            columns=lambda name: name.removesuffix("_value")
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_markdown(self) -> str:
+        """The age-group table as the published report prints it, then what a constant answer would have scored."""
+        rows = [_markdown_row(m) for m in self.groups] + [_markdown_row(self.overall, emphasis="**")]
+        b = self.baselines
+        return "\n".join([
+            "| age group | samples | age MAE ± std (years) | gender accuracy (%) | emotion accuracy (%) |",
+            "|---|---:|---:|---:|---:|",
+            *rows,
+            "",
+            f"Macro emotion recall {self.macro_emotion_recall:.2%}. Always guessing: {b.age_years:.0f} years MAE "
+            f"{b.age_mae_years:.2f}, {b.gender} {b.gender_accuracy:.2%}, {b.emotion} {b.emotion_accuracy:.2%}.",
+        ])  # fmt: skip
+
+
+def _markdown_row(m: GroupMetrics, emphasis: str = "") -> str:
+    cells = (
+        m.group,
+        f"{m.samples:,}",
+        f"{m.age_mae_years:.2f} ± {m.age_error_std_years:.2f}",
+        f"{100 * m.gender_accuracy.value:.2f}",
+        f"{100 * m.emotion_accuracy.value:.2f}",
+    )
+    return "| " + " | ".join(f"{emphasis}{cell}{emphasis}" for cell in cells) + " |"
+
+
+def evaluate(predict: Predict, samples: Samples, *, batch_size: int = 32) -> Report:
+    """Run `predict` (uint8 [n, 128, 128, 3] -> Predictions of n) over the samples, batch after batch, and score it."""
+    return evaluate_stream(partial(map, predict), samples, batch_size=batch_size)
+
+
+def evaluate_stream(predict_stream: PredictStream, samples: Samples, *, batch_size: int = 32) -> Report:
+    """The same for something that takes all batches at once and answers in order, such as a client with many in flight."""
+    return score(Predictions.concatenate(predict_stream(samples.image_batches(batch_size))), samples.labels)
+
+
+def score(predictions: Predictions, labels: Labels, *, seed: int = 0) -> Report:
+    """Compare predictions with labels, face by face. Raises ValueError where there are none, or not one for each label."""
+    if len(predictions) != len(labels) or not len(labels):
+        raise ValueError(f"got {len(predictions)} predictions for {len(labels)} labelled faces")
+    per_face = _PerFace.of(predictions, labels)
+    rng = np.random.default_rng(seed)
+    group_of = np.where(np.isnan(labels.age), -1, age_group_index(np.nan_to_num(labels.age)))
+    groups = tuple(
+        per_face.metrics(name, group_of == index, rng)
+        for index, name in enumerate(AGE_GROUPS)
+        if (group_of == index).any()
+    )
+    recall = _emotion_recall(predictions, labels)
+    return Report(
+        overall=per_face.metrics("all", np.ones(len(labels), bool), rng),
+        groups=groups,
+        macro_emotion_recall=float(np.mean(list(recall.values()))) if recall else float("nan"),
+        emotion_recall=recall,
+        baselines=_baselines(labels),
+    )
+
+
+@dataclass(frozen=True)
+class _PerFace:
+    """What each face contributes [N]; NaN where it lacks the label."""
+
+    age_error_years: NDArray[np.float64]
+    gender_correct: NDArray[np.float64]
+    emotion_correct: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, predictions: Predictions, labels: Labels) -> _PerFace:
+        gender = (predictions.gender >= 0.5) == (labels.gender >= 0.5)
+        known = _has_emotion(labels)
+        emotion = predictions.emotion.argmax(1) == labels.emotion.argmax(1)
+        return cls(
+            np.abs(predictions.age.astype(np.float64) - labels.age),
+            np.where(np.isnan(labels.gender), np.nan, gender),
+            np.where(known, emotion, np.nan),
+        )
+
+    def metrics(self, group: str, chosen: _Bool, rng: np.random.Generator) -> GroupMetrics:
+        age_error = self.age_error_years[chosen]
+        return GroupMetrics(
+            group=group,
+            samples=int(chosen.sum()),
+            age_mae_years=_mean_interval(age_error, rng),
+            age_error_std_years=float(np.std(known)) if len(known := age_error[~np.isnan(age_error)]) else float("nan"),
+            gender_accuracy=_mean_interval(self.gender_correct[chosen], rng),
+            emotion_accuracy=_mean_interval(self.emotion_correct[chosen], rng),
+        )
+
+
+def _mean_interval(values: NDArray[np.float64], rng: np.random.Generator) -> Interval:
+    """Percentile bootstrap of the mean (Efron and Tibshirani 1993, chapter 13)."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return Interval(float("nan"), float("nan"), float("nan"))
+    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(BOOTSTRAP_RESAMPLES)]
+    low, high = np.percentile(means, (2.5, 97.5))
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def _has_emotion(labels: Labels) -> _Bool:
+    return ~np.isnan(labels.emotion).any(1)
+
+
+def _emotion_recall(predictions: Predictions, labels: Labels) -> dict[str, float]:
+    known = _has_emotion(labels)
+    truth, guess = labels.emotion[known].argmax(1), predictions.emotion[known].argmax(1)
+    return {name: float((guess[truth == i] == i).mean()) for i, name in enumerate(EMOTIONS) if (truth == i).any()}
+
+
+def _baselines(labels: Labels) -> Baselines:
+    age = labels.age[~np.isnan(labels.age)]
+    gender = labels.gender[~np.isnan(labels.gender)] >= 0.5
+    emotion = np.bincount(labels.emotion[_has_emotion(labels)].argmax(1), minlength=len(EMOTIONS))
+    median = float(np.median(age)) if len(age) else float("nan")
+    male = float(gender.mean()) if len(gender) else float("nan")
+    return Baselines(
+        age_years=median,
+        age_mae_years=float(np.abs(age - median).mean()) if len(age) else float("nan"),
+        gender=GENDERS[int(male > 0.5)],
+        gender_accuracy=max(male, 1 - male),
+        emotion=EMOTIONS[int(emotion.argmax())],
+        emotion_accuracy=float(emotion.max() / emotion.sum()) if emotion.sum() else float("nan"),
+    )

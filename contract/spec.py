@@ -1,0 +1,96 @@
+"""The authority on names, types, dims and label orders; every other place is generated from it or tested against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Images = NDArray[np.uint8]  # [N, 128, 128, 3], RGB
+Float32 = NDArray[np.float32]
+
+MODEL_NAME = "agegendernet"  # canonical images in, attributes out
+DECODE_MODEL_NAME = "decode_image"  # encoded images in, canonical images out
+ENSEMBLE_NAME = "face_attributes"  # encoded images in, attributes out
+MAX_BATCH_SIZE = 64  # the engine's profile, every config.pbtxt and the clients' splitting follow it
+
+IMAGE_SIDE_PX = 128
+GENDERS = ("female", "male")  # index = label: `gender` is the probability of GENDERS[1]
+EMOTIONS = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+AGE_GROUPS = ("0-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
+
+_NUMPY_DTYPES = {"UINT8": np.uint8, "FP32": np.float32, "BYTES": np.object_}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor on the wire: its name, Triton data type, and dims (shape without the batch)."""
+
+    name: str
+    dtype: str  # as Triton writes it: UINT8, FP32, BYTES
+    dims: tuple[int, ...]
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        return np.dtype(_NUMPY_DTYPES[self.dtype])
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} {list(self.dims)}"
+
+
+IMAGE = TensorSpec("image", "UINT8", (IMAGE_SIDE_PX, IMAGE_SIDE_PX, 3))
+ENCODED_IMAGE = TensorSpec("encoded_image", "BYTES", (1,))
+AGE = TensorSpec("age", "FP32", (1,))
+GENDER = TensorSpec("gender", "FP32", (1,))
+EMOTION = TensorSpec("emotion", "FP32", (len(EMOTIONS),))
+OUTPUTS = (AGE, GENDER, EMOTION)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of N faces: age [N] in years, gender [N] and emotion [N, 8] as probabilities, all float32."""
+
+    age: Float32
+    gender: Float32
+    emotion: Float32
+
+    def __post_init__(self) -> None:
+        expected = ((len(self.age),), (len(self.age),), (len(self.age), len(EMOTIONS)))
+        found = (self.age.shape, self.gender.shape, self.emotion.shape)
+        if found != expected:
+            raise ValueError(f"predictions of age, gender, emotion need shapes {expected}, got {found}")
+
+    def __len__(self) -> int:
+        return len(self.age)
+
+    @classmethod
+    def from_outputs(cls, outputs: Mapping[str, NDArray[Any]]) -> Predictions:
+        """From the model's output tensors by name, each with its batch dimension."""
+        return cls(
+            *(np.asarray(outputs[t.name], np.float32).reshape(-1, *t.dims).squeeze(-1) for t in (AGE, GENDER)),
+            emotion=np.asarray(outputs[EMOTION.name], np.float32).reshape(-1, *EMOTION.dims),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Predictions]) -> Predictions:
+        """Join predictions in order; at least one part is needed."""
+        ages, genders, emotions = zip(*((p.age, p.gender, p.emotion) for p in parts), strict=True)
+        return cls(np.concatenate(ages), np.concatenate(genders), np.concatenate(emotions))
+
+
+def check_images(images: NDArray[Any]) -> Images:
+    """The array itself, typed, or a ValueError that says what a canonical batch is."""
+    if images.dtype != IMAGE.numpy_dtype or images.ndim != 4 or images.shape[1:] != IMAGE.dims:
+        raise ValueError(
+            f"model {MODEL_NAME!r} expects images uint8 [N, {', '.join(map(str, IMAGE.dims))}]; "
+            f"got {images.dtype} {list(images.shape)}. Pass each picture through contract.images.canonical()."
+        )
+    return images
+
+
+def age_group_index(age: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """Index into AGE_GROUPS of ages in years: half-open decades, the last one open-ended."""
+    return np.minimum(age.astype(np.int64) // 10, len(AGE_GROUPS) - 1)
