@@ -1,4 +1,4 @@
-"""The one evaluation: every runtime's predictions become the same report, by age group, with intervals and baselines."""
+"""The one evaluation: any runtime's predictions become the same report by age group, with intervals and baselines."""
 
 from __future__ import annotations
 
@@ -107,22 +107,18 @@ def evaluate(predict: Predict, samples: Samples, *, batch_size: int = 32) -> Rep
 
 
 def evaluate_stream(predict_stream: PredictStream, samples: Samples, *, batch_size: int = 32) -> Report:
-    """The same for something that takes all batches at once and answers in order, such as a client with many in flight."""
+    """The same for what takes all batches at once and answers in order, such as a client with many in flight."""
     return score(Predictions.concatenate(predict_stream(samples.image_batches(batch_size))), samples.labels)
 
 
 def score(predictions: Predictions, labels: Labels, *, seed: int = 0) -> Report:
-    """Compare predictions with labels, face by face. Raises ValueError where there are none, or not one for each label."""
+    """Compare predictions with labels, face by face. Raises ValueError where there are none or not one a label."""
     if len(predictions) != len(labels) or not len(labels):
         raise ValueError(f"got {len(predictions)} predictions for {len(labels)} labelled faces")
     per_face = _PerFace.of(predictions, labels)
     rng = np.random.default_rng(seed)
     group_of = np.where(np.isnan(labels.age), -1, age_group_index(np.nan_to_num(labels.age)))
-    groups = tuple(
-        per_face.metrics(name, group_of == index, rng)
-        for index, name in enumerate(AGE_GROUPS)
-        if (group_of == index).any()
-    )
+    groups = tuple(per_face.metrics(AGE_GROUPS[i], group_of == i, rng) for i in np.unique(group_of) if i >= 0)
     recall = _emotion_recall(predictions, labels)
     return Report(
         overall=per_face.metrics("all", np.ones(len(labels), bool), rng),
@@ -175,7 +171,7 @@ def _mean_interval(values: NDArray[np.float64], rng: np.random.Generator) -> Int
 
 
 def _has_emotion(labels: Labels) -> _Bool:
-    return ~np.isnan(labels.emotion).any(1)
+    return ~np.isnan(labels.emotion.sum(1))
 
 
 def _emotion_recall(predictions: Predictions, labels: Labels) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """The manifest of a dataset, its packed images, and which faces each protocol trains on, selects on and tests on.
 
-A dataset folder holds `manifest.csv`, a row a face, and `images.npy`, uint8 [rows, 128, 128, 3] in the same order, which
-NumPy maps into memory: reading a batch decodes nothing.
+A dataset folder holds `manifest.csv`, a row a face, and `images.npy`, uint8 [rows, 128, 128, 3] in the same order,
+which NumPy maps into memory: reading a batch decodes nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class Labels:
-    """Of N faces: age [N] in years, gender [N] (1 = male), emotion [N, 8] summing to 1. NaN where a set has no such label."""
+    """Of N faces: age [N] in years, gender [N] (1 = male), emotion [N, 8] summing to 1; NaN where a label is missing."""
 
     age: Float32
     gender: Float32
@@ -105,7 +105,7 @@ def labels_of(table: pd.DataFrame) -> Labels:
 
 
 def load_samples(manifest: Path, role: Role = "test", protocol: Protocol = "holdout") -> Samples:
-    """The faces that `protocol` uses for `role`. Raises ManifestError for a file that is missing, broken or holds none."""
+    """The faces that `protocol` uses for `role`. Raises ManifestError for a missing or broken file or none at all."""
     table = read_manifest(manifest)
     packed = _map_images(manifest.with_name(IMAGES_NAME), len(table))
     parts = ROLES[protocol][role]

@@ -69,10 +69,8 @@ class Predictions:
     @classmethod
     def from_outputs(cls, outputs: Mapping[str, NDArray[Any]]) -> Predictions:
         """From the model's output tensors by name, each with its batch dimension."""
-        return cls(
-            *(np.asarray(outputs[t.name], np.float32).reshape(-1, *t.dims).squeeze(-1) for t in (AGE, GENDER)),
-            emotion=np.asarray(outputs[EMOTION.name], np.float32).reshape(-1, *EMOTION.dims),
-        )
+        age, gender, emotion = (np.asarray(outputs[t.name], np.float32).reshape(-1, *t.dims) for t in OUTPUTS)
+        return cls(age.squeeze(1), gender.squeeze(1), emotion)
 
     @classmethod
     def concatenate(cls, parts: Iterable[Predictions]) -> Predictions:
