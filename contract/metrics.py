@@ -43,6 +43,7 @@ class GroupMetrics:
     age_error_std_years: float  # of the absolute error, as the published table has it
     gender_accuracy: Interval
     emotion_accuracy: Interval  # argmax against argmax
+    macro_emotion_recall: float  # mean over the emotions that occur: rare ones count as much as happiness
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,6 @@ class Report:
 
     overall: GroupMetrics
     groups: tuple[GroupMetrics, ...]  # in the order of AGE_GROUPS, empty groups left out
-    macro_emotion_recall: float  # mean over the emotions that occur: rare classes count as much as happiness
     emotion_recall: dict[str, float]
     baselines: Baselines
 
@@ -85,7 +85,7 @@ class Report:
             "|---|---:|---:|---:|---:|",
             *rows,
             "",
-            f"Macro emotion recall {self.macro_emotion_recall:.2%}. Always guessing: {b.age_years:.0f} years MAE "
+            f"Macro emotion recall {self.overall.macro_emotion_recall:.2%}. Always guessing: {b.age_years:.0f} years MAE "
             f"{b.age_mae_years:.2f}, {b.gender} {b.gender_accuracy:.2%}, {b.emotion} {b.emotion_accuracy:.2%}.",
         ])  # fmt: skip
 
@@ -119,12 +119,10 @@ def score(predictions: Predictions, labels: Labels, *, seed: int = 0) -> Report:
     rng = np.random.default_rng(seed)
     group_of = np.where(np.isnan(labels.age), -1, age_group_index(np.nan_to_num(labels.age)))
     groups = tuple(per_face.metrics(AGE_GROUPS[i], group_of == i, rng) for i in np.unique(group_of) if i >= 0)
-    recall = _emotion_recall(predictions, labels)
     return Report(
         overall=per_face.metrics("all", np.ones(len(labels), bool), rng),
         groups=groups,
-        macro_emotion_recall=float(np.mean(list(recall.values()))) if recall else float("nan"),
-        emotion_recall=recall,
+        emotion_recall=per_face.emotion_recall(np.ones(len(labels), bool)),
         baselines=_baselines(labels),
     )
 
@@ -133,6 +131,7 @@ def score(predictions: Predictions, labels: Labels, *, seed: int = 0) -> Report:
 class _PerFace:
     """What each face contributes [N]; NaN where it lacks the label."""
 
+    emotion: NDArray[np.int64]  # index of the labelled emotion, where there is one
     age_error_years: NDArray[np.float64]
     gender_correct: NDArray[np.float64]
     emotion_correct: NDArray[np.float64]
@@ -143,6 +142,7 @@ class _PerFace:
         known = _has_emotion(labels)
         emotion = predictions.emotion.argmax(1) == labels.emotion.argmax(1)
         return cls(
+            labels.emotion.argmax(1),
             np.abs(predictions.age.astype(np.float64) - labels.age),
             np.where(np.isnan(labels.gender), np.nan, gender),
             np.where(known, emotion, np.nan),
@@ -150,6 +150,7 @@ class _PerFace:
 
     def metrics(self, group: str, chosen: _Bool, rng: np.random.Generator) -> GroupMetrics:
         age_error = self.age_error_years[chosen]
+        recall = list(self.emotion_recall(chosen).values())
         return GroupMetrics(
             group=group,
             samples=int(chosen.sum()),
@@ -157,7 +158,14 @@ class _PerFace:
             age_error_std_years=float(np.std(known)) if len(known := age_error[~np.isnan(age_error)]) else float("nan"),
             gender_accuracy=_mean_interval(self.gender_correct[chosen], rng),
             emotion_accuracy=_mean_interval(self.emotion_correct[chosen], rng),
+            macro_emotion_recall=float(np.mean(recall)) if recall else float("nan"),
         )
+
+    def emotion_recall(self, chosen: _Bool) -> dict[str, float]:
+        """Of each emotion that occurs, the share that was found."""
+        known = chosen & ~np.isnan(self.emotion_correct)
+        truth, correct = self.emotion[known], self.emotion_correct[known]
+        return {EMOTIONS[i]: float(correct[truth == i].mean()) for i in np.unique(truth)}
 
 
 def _mean_interval(values: NDArray[np.float64], rng: np.random.Generator) -> Interval:
@@ -171,13 +179,8 @@ def _mean_interval(values: NDArray[np.float64], rng: np.random.Generator) -> Int
 
 
 def _has_emotion(labels: Labels) -> _Bool:
-    return ~np.isnan(labels.emotion.sum(1))
-
-
-def _emotion_recall(predictions: Predictions, labels: Labels) -> dict[str, float]:
-    known = _has_emotion(labels)
-    truth, guess = labels.emotion[known].argmax(1), predictions.emotion[known].argmax(1)
-    return {name: float((guess[truth == i] == i).mean()) for i, name in enumerate(EMOTIONS) if (truth == i).any()}
+    known: _Bool = ~np.isnan(labels.emotion.sum(1))
+    return known
 
 
 def _baselines(labels: Labels) -> Baselines:

@@ -41,7 +41,7 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class Labels:
-    """Of N faces: age [N] in years, gender [N] (1 = male), emotion [N, 8] summing to 1; NaN where a label is missing."""
+    """Of N faces: age [N] in years, gender [N] (1 = male), emotion [N, 8] summing to 1; NaN where one is missing."""
 
     age: Float32
     gender: Float32
