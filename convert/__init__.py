@@ -1,0 +1,1 @@
+"""Checkpoint -> ONNX -> engine, and the proof that every runtime answers the same."""

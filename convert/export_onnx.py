@@ -1,0 +1,127 @@
+"""Checkpoint -> ONNX, checked against PyTorch on real images before it is written.
+
+python -m convert.export_onnx --checkpoint runs/train/best.safetensors --manifest data/synthetic/manifest.csv
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+import tyro
+
+from contract.files import replacing
+from contract.samples import ManifestError, load_samples
+from contract.spec import AGE_GROUPS, EMOTIONS, GENDERS, IMAGE, OUTPUTS, Images, Predictions
+from convert.serving_model import ServingModel
+from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+
+OPSET = 20
+Precision = Literal["fp32", "fp16"]
+# (years, probability): where the export of the same arithmetic must agree, and where half precision is surely broken.
+TOLERANCES: dict[Precision, tuple[float, float]] = {"fp32": (1e-3, 1e-5), "fp16": (0.5, 0.05)}
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write a checkpoint as an ONNX model: canonical uint8 images in, years and probabilities out, any batch size."""
+
+    checkpoint: Path  # best.safetensors of a run
+    manifest: Path  # its test faces check the export
+    out: Path = Path("model_repository/agegendernet/1/model.onnx")
+    precision: Precision = "fp32"  # fp16: the trunk in half precision, which is where TensorRT takes it from
+    check_images: int = 64  # enough for every layer to see real values; more only takes longer
+
+
+class ExportError(RuntimeError):
+    """The exported model does not answer as PyTorch does; nothing was written."""
+
+
+def export(checkpoint: Checkpoint, out: Path, *, precision: Precision, images: Images, source_sha256: str = "") -> str:
+    """Export, compare on `images`, write `out` and return what was compared. Raises ExportError past the tolerance."""
+    model = to_onnx(ServingModel(checkpoint, half=precision == "fp16").eval())
+    summary = check(model, ServingModel(checkpoint).eval(), images, precision)
+    onnx.helper.set_model_props(model, _metadata(checkpoint, precision, source_sha256))
+    with replacing(out) as temporary:
+        onnx.save(model, temporary)
+    return summary
+
+
+def to_onnx(serving_model: ServingModel) -> onnx.ModelProto:
+    """Trace with names and the dynamic batch from the contract."""
+    program = torch.onnx.export(
+        serving_model,
+        (torch.zeros(2, *IMAGE.dims, dtype=torch.uint8),),  # a batch of 1 would be taken for a constant
+        input_names=[IMAGE.name],
+        output_names=[tensor.name for tensor in OUTPUTS],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        opset_version=OPSET,
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None  # None only where the exporter itself writes the file
+    model = program.model_proto
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def check(model: onnx.ModelProto, reference: ServingModel, images: Images, precision: Precision) -> str:
+    """Compare ONNX Runtime with PyTorch in float32 on real images; the largest differences as text."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [tensor.name for tensor in OUTPUTS]
+    found = Predictions.from_outputs(dict(zip(names, session.run(names, {IMAGE.name: images}), strict=True)))
+    with torch.inference_mode():
+        expected = Predictions.from_outputs(
+            {name: tensor.numpy() for name, tensor in zip(names, reference(torch.from_numpy(images)), strict=True)}
+        )
+    years = float(np.abs(found.age - expected.age).max())
+    probability = max(
+        float(np.abs(found.gender - expected.gender).max()), float(np.abs(found.emotion - expected.emotion).max())
+    )
+    limits = TOLERANCES[precision]
+    summary = (
+        f"{len(images)} faces, {precision} ONNX against fp32 PyTorch: at most {years:.1e} years (limit {limits[0]:g}), "
+        f"{probability:.1e} in probability (limit {limits[1]:g})"
+    )
+    if not (years <= limits[0] and probability <= limits[1]):  # NaN fails too
+        raise ExportError(f"{summary}. Nothing was written; try another torch, onnx or onnxscript version")
+    return summary
+
+
+def _metadata(checkpoint: Checkpoint, precision: Precision, source_sha256: str) -> dict[str, str]:
+    values: dict[str, Any] = {
+        "contract": [str(tensor) for tensor in (IMAGE, *OUTPUTS)],
+        "emotions": EMOTIONS,
+        "genders": GENDERS,
+        "age_groups": AGE_GROUPS,
+        "resolution": checkpoint.resolution,
+        "precision": precision,
+        "checkpoint_sha256": source_sha256,
+        "config": checkpoint.config,
+        "metrics": checkpoint.metrics,
+    }
+    return {name: json.dumps(value) for name, value in values.items()}
+
+
+def main(config: ExportConfig) -> None:
+    samples = load_samples(config.manifest)
+    images = next(samples.image_batches(config.check_images))
+    checkpoint = load_checkpoint(config.checkpoint)
+    sha256 = hashlib.sha256(config.checkpoint.read_bytes()).hexdigest()
+    print(export(checkpoint, config.out, precision=config.precision, images=images, source_sha256=sha256))
+    print(f"wrote {config.out} ({config.out.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(ExportConfig))
+    except (ManifestError, CheckpointError, ExportError) as error:
+        sys.exit(f"error: {error}")

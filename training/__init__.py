@@ -1,0 +1,1 @@
+"""PyTorch: data, model, losses, the loop and its report."""
