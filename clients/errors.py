@@ -1,0 +1,61 @@
+"""Everything a client raises; nothing of tritonclient, gRPC, urllib3 or aiohttp gets past it.
+
+FaceAttributesError
+├── InvalidInput (ValueError)               refused before sending, or by the server; sending it again cannot help
+│   └── InvalidImage                        one image that cannot be read; the rest of its batch is answered
+├── ContractMismatch                        client and server disagree about the model's tensors
+├── InvalidReply                            the server answered, but not with what the contract promises
+├── AccessDenied                            missing or wrong credentials
+├── ModelNotFound                           the server has no such model
+├── ServerError                             the server failed while answering
+├── DeadlineExceeded (TimeoutError)         no answer within timeout_s
+└── ServerUnavailable (ConnectionError)     refused, reset or not ready: the one error that is retried
+    └── CircuitOpen                         failed at once, as the server has been unavailable several times in a row
+"""
+
+# ruff: noqa: N818  (named for what happened, as httpx and requests do: ReadTimeout, ConnectTimeout)
+from __future__ import annotations
+
+
+class FaceAttributesError(Exception):
+    """Base of every error of this package."""
+
+
+class InvalidInput(FaceAttributesError, ValueError):
+    """The request itself is wrong: shape, type, option or address."""
+
+
+class InvalidImage(InvalidInput):
+    """One image cannot be read or decoded; the message names it where it has a name."""
+
+
+class ContractMismatch(FaceAttributesError):
+    """The server's model has other tensors than `contract.spec`; the message shows both sides."""
+
+
+class InvalidReply(FaceAttributesError):
+    """The reply lacks outputs, has the wrong number of faces or holds values that are not finite."""
+
+
+class AccessDenied(FaceAttributesError):
+    """The server restricts this operation and the headers or certificates given do not open it."""
+
+
+class ModelNotFound(FaceAttributesError):
+    """The server does not serve the model."""
+
+
+class ServerError(FaceAttributesError):
+    """The server failed while working on a valid request."""
+
+
+class DeadlineExceeded(FaceAttributesError, TimeoutError):
+    """The answer did not arrive in time; not retried, since a slow server is not helped by more work."""
+
+
+class ServerUnavailable(FaceAttributesError, ConnectionError):
+    """Nothing answers at the address, or the connection broke; inference has no side effects, so a retry is safe."""
+
+
+class CircuitOpen(ServerUnavailable):
+    """The server was unavailable several times in a row; calls fail at once until the next trial."""

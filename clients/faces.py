@@ -1,0 +1,77 @@
+"""What goes in and what comes out: an image in any of its forms, a face's attributes as a typed result."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clients.errors import InvalidImage
+from contract import images
+from contract.spec import EMOTIONS, GENDERS, Predictions
+
+ImageLike = str | PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Face:
+    """The attributes of one face."""
+
+    age: float  # years
+    gender: str  # of contract.spec.GENDERS, the more probable one
+    gender_probability: float  # of `gender`, hence 0.5 to 1
+    emotion: str  # of contract.spec.EMOTIONS, the most probable one
+    emotions: dict[str, float]  # probability of each, summing to 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, ready for JSON."""
+        return asdict(self)
+
+
+def faces(predictions: Predictions) -> list[Face]:
+    """One result for each of the N faces predicted."""
+    return [_face(*row) for row in zip(predictions.age, predictions.gender, predictions.emotion, strict=True)]
+
+
+def _face(age: float, male: float, emotion: NDArray[np.float32]) -> Face:
+    gender = int(male >= 0.5)
+    return Face(
+        age=float(age),
+        gender=GENDERS[gender],
+        gender_probability=float(male if gender else 1 - male),
+        emotion=EMOTIONS[int(emotion.argmax())],
+        emotions=dict(zip(EMOTIONS, emotion.tolist(), strict=True)),
+    )
+
+
+def load(image: ImageLike) -> images.Face:
+    """The canonical image of a path, encoded bytes, a Pillow image or RGB uint8 [H, W, 3]. Raises InvalidImage."""
+    try:
+        match image:
+            case bytes():
+                return images.canonical(image)
+            case str() | PathLike():
+                return images.canonical_file(Path(image))
+            case Image.Image():
+                return images.canonical_picture(image)
+            case np.ndarray():
+                return images.canonical_picture(_picture(image))
+    except images.ImageError as error:
+        raise InvalidImage(str(error)) from error
+    except OSError as error:
+        raise InvalidImage(f"{error.filename}: {error.strerror}") from error
+    raise InvalidImage(f"an image is a path, bytes, a Pillow image or a uint8 array, not {type(image).__name__}")
+
+
+def _picture(array: NDArray[Any]) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise InvalidImage(
+            f"an array image is RGB uint8 [height, width, 3] with values 0 to 255; got {array.dtype} "
+            f"{list(array.shape)}. Scale floats by 255 and convert with .astype('uint8')."
+        )
+    return Image.fromarray(array)

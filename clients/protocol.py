@@ -1,0 +1,55 @@
+"""What is asked of a Triton server, independent of how it travels, and where each question lives in gRPC and HTTP.
+
+Both are the same protocol, KServe v2 with Triton's extensions, so one table names both forms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from contract.spec import TensorSpec
+
+Reply = Mapping[str, Any]  # infer: output arrays by name; everything else: the reply's fields as HTTP spells them
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One kind of request."""
+
+    rpc: str  # method of inference.GRPCInferenceService; its request message is <rpc>Request
+    http_method: str
+    path: str  # below the server's root, with the call's fields in braces
+
+
+LIVE = Operation("ServerLive", "GET", "v2/health/live")
+READY = Operation("ServerReady", "GET", "v2/health/ready")
+SERVER_METADATA = Operation("ServerMetadata", "GET", "v2")
+MODEL_METADATA = Operation("ModelMetadata", "GET", "v2/models/{name}")
+STATISTICS = Operation("ModelStatistics", "GET", "v2/models/stats")
+INFER = Operation("ModelInfer", "POST", "v2/models/{model_name}/infer")
+PROBES = {LIVE: "live", READY: "ready"}  # HTTP answers these with a status alone
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input: its contract and its value, [N, *spec.dims]."""
+
+    spec: TensorSpec
+    array: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request: an operation, its fields and, for INFER, the input tensor."""
+
+    operation: Operation
+    fields: Mapping[str, str] = field(default_factory=dict)
+    tensor: Tensor | None = None

@@ -1,0 +1,65 @@
+"""Calls as gRPC messages and back. No I/O: both gRPC transports share it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+from tritonclient.grpc import InferResult, service_pb2
+from tritonclient.utils import serialize_byte_tensor
+
+from clients.errors import (
+    AccessDenied,
+    DeadlineExceeded,
+    FaceAttributesError,
+    InvalidInput,
+    ModelNotFound,
+    ServerError,
+    ServerUnavailable,
+)
+from clients.protocol import INFER, Call, Reply, Tensor
+from contract.spec import OUTPUTS
+
+_ERRORS: dict[grpc.StatusCode, type[FaceAttributesError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidInput,
+    grpc.StatusCode.OUT_OF_RANGE: InvalidInput,
+    grpc.StatusCode.NOT_FOUND: ModelNotFound,
+    grpc.StatusCode.UNAUTHENTICATED: AccessDenied,
+    grpc.StatusCode.PERMISSION_DENIED: AccessDenied,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.UNAVAILABLE: ServerUnavailable,
+}
+
+
+def encode(call: Call) -> Any:
+    """The request message."""
+    message = getattr(service_pb2, f"{call.operation.rpc}Request")(**call.fields)
+    if call.tensor is not None:
+        _put(call.tensor, message)
+    return message
+
+
+def decode(call: Call, message: Any) -> Reply:
+    """The reply's arrays or fields. Numbers of 64 bits arrive as strings, as protobuf's JSON mapping has them."""
+    if call.operation is INFER:
+        result = InferResult(message)
+        return {t.name: array for t in OUTPUTS if (array := result.as_numpy(t.name)) is not None}
+    fields: Reply = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return fields
+
+
+def error(rpc_error: grpc.RpcError, url: str) -> FaceAttributesError:
+    """The failed call as an error of this package; the metadata sent, which may hold secrets, is not repeated."""
+    details = rpc_error.details() or rpc_error.code().name
+    kind = _ERRORS.get(rpc_error.code(), ServerError)
+    if "restricted" in details:  # Triton answers UNAVAILABLE where a header is missing
+        kind = AccessDenied
+    return kind(f"{url}: {details}")
+
+
+def _put(tensor: Tensor, message: Any) -> None:
+    encoded = tensor.spec.dtype == "BYTES"
+    payload = serialize_byte_tensor(tensor.array).item() if encoded else tensor.array.tobytes()
+    message.inputs.add(name=tensor.spec.name, datatype=tensor.spec.dtype, shape=tensor.shape)
+    message.raw_input_contents.append(payload)
