@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from contract.files import replacing
 from contract.samples import Labels, Samples
 from contract.spec import AGE_GROUPS, EMOTIONS, GENDERS, Images, Predictions, age_group_index
 
@@ -73,6 +75,11 @@ class Report:
             columns=lambda name: name.removesuffix("_value")
         )
 
+    def write_csv(self, path: Path) -> None:
+        """`to_frame` as a file, which contract.comparison reads."""
+        with replacing(path) as temporary:
+            self.to_frame().to_csv(temporary, index=False)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -85,8 +92,8 @@ class Report:
             "|---|---:|---:|---:|---:|",
             *rows,
             "",
-            f"Macro emotion recall {self.overall.macro_emotion_recall:.2%}. Always guessing: {b.age_years:.0f} years MAE "
-            f"{b.age_mae_years:.2f}, {b.gender} {b.gender_accuracy:.2%}, {b.emotion} {b.emotion_accuracy:.2%}.",
+            f"Macro emotion recall {self.overall.macro_emotion_recall:.2%}. Always guessing: {b.age_years:.0f} years "
+            f"MAE {b.age_mae_years:.2f}, {b.gender} {b.gender_accuracy:.2%}, {b.emotion} {b.emotion_accuracy:.2%}.",
         ])  # fmt: skip
 
 
@@ -123,7 +130,7 @@ def score(predictions: Predictions, labels: Labels, *, seed: int = 0) -> Report:
         overall=per_face.metrics("all", np.ones(len(labels), bool), rng),
         groups=groups,
         emotion_recall=per_face.emotion_recall(np.ones(len(labels), bool)),
-        baselines=_baselines(labels),
+        baselines=baselines_of(labels),
     )
 
 
@@ -183,7 +190,8 @@ def _has_emotion(labels: Labels) -> _Bool:
     return known
 
 
-def _baselines(labels: Labels) -> Baselines:
+def baselines_of(labels: Labels) -> Baselines:
+    """What constant answers score on these labels; NaN for a label that no face has."""
     age = labels.age[~np.isnan(labels.age)]
     gender = labels.gender[~np.isnan(labels.gender)] >= 0.5
     emotion = np.bincount(labels.emotion[_has_emotion(labels)].argmax(1), minlength=len(EMOTIONS))

@@ -116,7 +116,7 @@ def load_samples(manifest: Path, role: Role = "test", protocol: Protocol = "hold
 
 
 def read_manifest(manifest: Path) -> pd.DataFrame:
-    """The whole table, columns as COLUMNS. Raises ManifestError."""
+    """The whole table: COLUMNS, and any others that its dataset has. Raises ManifestError."""
     try:
         table = pd.read_csv(manifest, dtype={"id": str, "path": str, "split": str})
     except FileNotFoundError:
@@ -133,9 +133,10 @@ def read_manifest(manifest: Path) -> pd.DataFrame:
 
 
 def write_manifest(table: pd.DataFrame, manifest: Path) -> None:
-    """Write the table, its columns in order, in one step."""
+    """Write the table in one step: COLUMNS in order, then what else a dataset knows of its faces."""
+    others = [name for name in table.columns if name not in COLUMNS]
     with replacing(manifest) as temporary:
-        table[list(COLUMNS)].to_csv(temporary, index=False)
+        table[[*COLUMNS, *others]].to_csv(temporary, index=False)
 
 
 def _map_images(path: Path, rows: int) -> Images:

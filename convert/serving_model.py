@@ -31,4 +31,5 @@ class ServingModel(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         faces = self.preprocess(image).to(self.trunk_dtype)
         logits: Logits = self.network.heads(self.network.features(faces).float())
-        return logits.age[:, None], logits.gender.sigmoid()[:, None], logits.emotion.softmax(1)
+        age, gender, emotion = logits.answers()
+        return age[:, None], gender[:, None], emotion

@@ -14,6 +14,7 @@ from contract.files import replacing
 from training.model import AgeGenderNet
 
 FORMAT = "agegendernet-1"
+BEST_NAME = "best.safetensors"  # in a run's folder
 
 
 class CheckpointError(ValueError):

@@ -25,6 +25,10 @@ class Logits(NamedTuple):
     gender: Tensor  # [B], logit of male
     emotion: Tensor  # [B, 8], logits
 
+    def answers(self) -> Logits:
+        """The same fields as a client sees them: years, probability of male, probabilities of the emotions."""
+        return Logits(self.age, self.gender.sigmoid(), self.emotion.softmax(1))
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut, optionally with CBAM before the residual add."""

@@ -1,0 +1,39 @@
+"""Settings of a training run. The defaults are the published ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from contract.samples import Protocol
+from training.augmentation import Augmentation
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train AgeGenderNet; run it again to continue a run that stopped."""
+
+    manifest: Path = Path("data/synthetic/manifest.csv")
+    out: Path = Path("runs/train")
+    protocol: Protocol = "holdout"  # published: selects on the faces it reports on, as the published run did
+    resolution: int = 224  # of the network, not of the request; 128 costs a third and loses some accuracy
+    epochs: int = 30
+    batch_size: int = 64
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-5
+    plateau_patience: int = 5  # epochs without a better validation loss before the learning rate falls
+    plateau_factor: float = 0.5
+    early_stopping_patience: int = 10  # epochs without a better validation loss before training stops
+    max_grad_norm: float = 1.0
+    age_weight: float = 1.0  # per year of L1
+    gender_weight: float = 10.0
+    emotion_weight: float = 5.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    start_at_median_age: bool = False  # the published head starts at 0 years; a short run cannot afford the way up
+    plot_every: int = 5  # epochs between the pictures of the history, as in the published report
+    save_every_s: float = 300.0  # an epoch of all faces takes an hour on two cores; this much may be lost at a kill
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the hardware multiplies it
+    restart: bool = False  # throw away what an earlier run left in `out`

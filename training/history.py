@@ -1,0 +1,85 @@
+"""What an epoch measured: sums gathered on the device, a row of history, the CSV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from contract.files import replacing
+from training.dataset import Batch
+from training.losses import Losses
+from training.model import Logits
+
+HISTORY_NAME = "history.csv"
+
+
+class EpochMetrics(NamedTuple):
+    """Means over an epoch's faces; accuracies are fractions. The age loss is the mean absolute error in years."""
+
+    loss: float
+    age_mae_years: float
+    gender_loss: float
+    emotion_loss: float
+    gender_accuracy: float
+    emotion_accuracy: float
+
+
+class EpochSums:
+    """Adds up batches without waiting for the device; the sums can be saved and continued in the middle of an epoch."""
+
+    def __init__(self, device: torch.device, sums: Tensor | None = None) -> None:
+        self.sums = torch.zeros(10, dtype=torch.float64, device=device) if sums is None else sums.to(device)
+
+    @torch.no_grad()
+    def add(self, logits: Logits, batch: Batch, losses: Losses) -> None:
+        known_emotion = ~batch.emotion.sum(1).isnan()
+        counts = torch.stack([(~batch.age.isnan()).sum(), (~batch.gender.isnan()).sum(), known_emotion.sum()])
+        gender_correct = ((logits.gender >= 0) == (batch.gender >= 0.5)) & ~batch.gender.isnan()
+        emotion_correct = (logits.emotion.argmax(1) == batch.emotion.argmax(1)) & known_emotion
+        self.sums += torch.cat([
+            torch.stack([torch.ones_like(losses.total), losses.total]),
+            counts,
+            torch.stack([losses.age, losses.gender, losses.emotion]) * counts,
+            torch.stack([gender_correct.sum(), emotion_correct.sum()]),
+        ])  # fmt: skip
+
+    def means(self) -> EpochMetrics:
+        batches, total, ages, genders, emotions, *sums = self.sums.tolist()
+        age, gender, emotion, gender_correct, emotion_correct = (
+            value / count if count else float("nan")
+            for value, count in zip(sums, (ages, genders, emotions, genders, emotions), strict=True)
+        )
+        return EpochMetrics(total / max(batches, 1), age, gender, emotion, gender_correct, emotion_correct)
+
+
+def history_row(
+    *,
+    epoch: int,
+    learning_rate: float,
+    train: EpochMetrics,
+    selection: EpochMetrics,
+    images_per_s: float,
+    data_share: float,
+) -> dict[str, float]:
+    """One row of history.csv; `data_share` is the part of the epoch that batches and augmentation took."""
+    return {
+        "epoch": epoch,
+        "learning_rate": learning_rate,
+        "images_per_s": images_per_s,
+        "data_share": data_share,
+        **{f"train_{name}": value for name, value in train._asdict().items()},
+        **{f"selection_{name}": value for name, value in selection._asdict().items()},
+    }
+
+
+def write_history(rows: list[dict[str, float]], run: Path) -> None:
+    with replacing(run / HISTORY_NAME) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)
+
+
+def read_history(run: Path) -> pd.DataFrame:
+    return pd.read_csv(run / HISTORY_NAME)

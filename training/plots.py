@@ -1,0 +1,97 @@
+"""The pictures of the published report: the history of a run and the metrics by age group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from contract.files import replacing
+from contract.metrics import Interval, Report
+from training.history import read_history
+
+matplotlib.use("Agg")  # pictures go to files, also where there is no screen
+
+TRAIN_COLOUR, SELECTION_COLOUR = "#7a8aa0", "#c8452c"
+GROUP_COLOUR = "#3b6ea5"
+
+
+def plot_history(run: Path, suffix: str) -> Path:
+    """Draw training_history_<suffix>.png of a run's history.csv and return its path."""
+    history = read_history(run)
+    figure = Figure(figsize=(15, 8), layout="constrained")
+    axes = figure.subplots(2, 3).flatten()
+    _pair(axes[0], history, "loss", "total loss")
+    _pair(axes[1], history, "age_mae_years", "age MAE (years)")
+    _pair(axes[2], history, "gender_accuracy", "gender accuracy (%)", scale=100)
+    _pair(axes[3], history, "emotion_accuracy", "emotion accuracy (%)", scale=100)
+    _task_losses(axes[4], history)
+    axes[5].step(history["epoch"], history["learning_rate"], where="mid", color="#444444")
+    axes[5].set(title="learning rate", yscale="log")
+    for ax in axes:
+        ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.grid(alpha=0.3)
+    best = history.loc[history["selection_loss"].idxmin()]
+    figure.suptitle(f"best epoch {best['epoch']:.0f}: selection loss {best['selection_loss']:.3f}")
+    return _save(figure, run / f"training_history_{suffix}.png")
+
+
+def plot_age_groups(report: Report, out: Path, *, title: str) -> Path:
+    """Draw the three metrics by age group with their 95 % intervals, and the number of faces."""
+    figure = Figure(figsize=(13, 8), layout="constrained")
+    axes = figure.subplots(2, 2).flatten()
+    names = [m.group for m in report.groups]
+    _bars(axes[0], names, [m.age_mae_years for m in report.groups], "age MAE (years)")
+    axes[0].axhline(report.overall.age_mae_years.value, color=SELECTION_COLOUR, linestyle="--", label="all faces")
+    _bars(axes[1], names, [m.gender_accuracy for m in report.groups], "gender accuracy (%)", scale=100)
+    axes[1].axhline(
+        100 * report.overall.gender_accuracy.value, color=SELECTION_COLOUR, linestyle="--", label="all faces"
+    )
+    _bars(axes[2], names, [m.emotion_accuracy for m in report.groups], "emotion accuracy (%)", scale=100)
+    axes[2].axhline(
+        100 * report.overall.emotion_accuracy.value, color=SELECTION_COLOUR, linestyle="--", label="all faces"
+    )
+    axes[3].bar_label(axes[3].bar(names, [m.samples for m in report.groups], color=GROUP_COLOUR), fmt="{:,.0f}")
+    axes[3].set_title("faces")
+    for ax in axes:
+        ax.set_xlabel("age group (years)")
+        ax.grid(axis="y", alpha=0.3)
+        ax.set_axisbelow(True)
+    axes[0].legend()
+    figure.suptitle(title)
+    return _save(figure, out)
+
+
+def _pair(ax: Axes, history: pd.DataFrame, name: str, title: str, scale: float = 1) -> None:
+    for part, colour in (("train", TRAIN_COLOUR), ("selection", SELECTION_COLOUR)):
+        ax.plot(history["epoch"], scale * history[f"{part}_{name}"], color=colour, marker=".", label=part)
+    ax.set_title(title)
+    ax.legend()
+
+
+def _task_losses(ax: Axes, history: pd.DataFrame) -> None:
+    for name, colour in (("gender_loss", "#7b4fa3"), ("emotion_loss", "#2f8f5b")):
+        label = name.replace("_", " ")
+        ax.plot(history["epoch"], history[f"train_{name}"], color=colour, linestyle=":", label=f"{label}, train")
+        ax.plot(history["epoch"], history[f"selection_{name}"], color=colour, marker=".", label=f"{label}, selection")
+    ax.set_title("task losses (age: its MAE)")
+    ax.legend()
+
+
+def _bars(ax: Axes, names: list[str], values: list[Interval], title: str, scale: float = 1) -> None:
+    heights = [scale * v.value for v in values]
+    errors = [[scale * (v.value - v.low) for v in values], [scale * (v.high - v.value) for v in values]]
+    bars = ax.bar(names, heights, yerr=errors, color=GROUP_COLOUR, ecolor="#333333", capsize=4)
+    ax.bar_label(bars, fmt="{:.2f}" if scale == 1 else "{:.1f}", label_type="center", color="white")
+    ax.set_title(title)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    return path

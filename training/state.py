@@ -1,0 +1,83 @@
+"""Everything a run needs to go on where it stopped, in one file written in one step."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from contract.files import replacing
+from training.config import TrainConfig
+
+STATE_NAME = "last.pt"
+# What may differ between the two halves of a run: where and how long it runs, not what it computes.
+FREE_SETTINGS = ("out", "epochs", "device", "plot_every", "save_every_s", "restart")
+
+
+class StateError(ValueError):
+    """The saved run cannot be continued; the message says why and what to do."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands. Inside an epoch, `random_state` and `epoch_sums` continue it to the same bits."""
+
+    epoch: int = 0  # epochs finished
+    batch: int = 0  # batches done of the epoch after those
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    random_state: Tensor | None = None  # of the device that trains
+    epoch_sums: Tensor | None = None
+
+    def finish_epoch(self) -> None:
+        self.epoch, self.batch, self.random_state, self.epoch_sums = self.epoch + 1, 0, None, None
+
+
+@dataclass(frozen=True)
+class RunState:
+    """The parts of a run that change while it trains."""
+
+    network: nn.Module
+    optimizer: Adam
+    scheduler: ReduceLROnPlateau
+    progress: Progress
+
+    def save(self, config: TrainConfig) -> None:
+        content = {
+            "config": plain(config),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "progress": asdict(self.progress),
+        }
+        with replacing(config.out / STATE_NAME) as temporary:
+            torch.save(content, temporary)
+
+    def load(self, config: TrainConfig, device: torch.device) -> None:
+        """Fill in what `save` wrote. Raises StateError for a broken file or one of a run with other settings."""
+        path = config.out / STATE_NAME
+        try:
+            content = torch.load(path, map_location=device, weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise StateError(f"{path} is broken ({error}); start over with --restart") from error
+        before, now = content["config"], plain(config)
+        if changed := [name for name in now if name not in FREE_SETTINGS and now[name] != before.get(name)]:
+            listed = ", ".join(f"{name} {before.get(name)} -> {now[name]}" for name in changed)
+            raise StateError(f"{config.out} holds a run with other settings ({listed}); use another --out or --restart")
+        self.network.load_state_dict(content["network"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scheduler.load_state_dict(content["scheduler"])
+        for name, value in content["progress"].items():
+            setattr(self.progress, name, value)
+
+
+def plain(config: TrainConfig) -> dict[str, Any]:
+    """The settings as JSON can hold them."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
