@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 
 import matplotlib
@@ -46,23 +47,22 @@ def plot_age_groups(report: Report, out: Path, *, title: str) -> Path:
     figure = Figure(figsize=(13, 8), layout="constrained")
     axes = figure.subplots(2, 2).flatten()
     names = [m.group for m in report.groups]
-    _bars(axes[0], names, [m.age_mae_years for m in report.groups], "age MAE (years)")
-    axes[0].axhline(report.overall.age_mae_years.value, color=SELECTION_COLOUR, linestyle="--", label="all faces")
-    _bars(axes[1], names, [m.gender_accuracy for m in report.groups], "gender accuracy (%)", scale=100)
-    axes[1].axhline(
-        100 * report.overall.gender_accuracy.value, color=SELECTION_COLOUR, linestyle="--", label="all faces"
+    metrics = (
+        ("age MAE (years)", attrgetter("age_mae_years"), 1),
+        ("gender accuracy (%)", attrgetter("gender_accuracy"), 100),
+        ("emotion accuracy (%)", attrgetter("emotion_accuracy"), 100),
     )
-    _bars(axes[2], names, [m.emotion_accuracy for m in report.groups], "emotion accuracy (%)", scale=100)
-    axes[2].axhline(
-        100 * report.overall.emotion_accuracy.value, color=SELECTION_COLOUR, linestyle="--", label="all faces"
-    )
+    for ax, (name, metric, scale) in zip(axes, metrics, strict=False):
+        _bars(ax, names, [metric(m) for m in report.groups], scale)
+        ax.axhline(scale * metric(report.overall).value, color=SELECTION_COLOUR, linestyle="--", label="all faces")
+        ax.set_title(name)
+        ax.legend(loc="lower right")
     axes[3].bar_label(axes[3].bar(names, [m.samples for m in report.groups], color=GROUP_COLOUR), fmt="{:,.0f}")
     axes[3].set_title("faces")
     for ax in axes:
         ax.set_xlabel("age group (years)")
         ax.grid(axis="y", alpha=0.3)
         ax.set_axisbelow(True)
-    axes[0].legend()
     figure.suptitle(title)
     return _save(figure, out)
 
@@ -83,12 +83,12 @@ def _task_losses(ax: Axes, history: pd.DataFrame) -> None:
     ax.legend()
 
 
-def _bars(ax: Axes, names: list[str], values: list[Interval], title: str, scale: float = 1) -> None:
+def _bars(ax: Axes, names: list[str], values: list[Interval], scale: float) -> None:
     heights = [scale * v.value for v in values]
     errors = [[scale * (v.value - v.low) for v in values], [scale * (v.high - v.value) for v in values]]
     bars = ax.bar(names, heights, yerr=errors, color=GROUP_COLOUR, ecolor="#333333", capsize=4)
-    ax.bar_label(bars, fmt="{:.2f}" if scale == 1 else "{:.1f}", label_type="center", color="white")
-    ax.set_title(title)
+    for bar, height in zip(bars, heights, strict=True):  # at the foot, where no interval crosses it
+        ax.text(bar.get_x() + 0.25 * bar.get_width(), 0, f" {height:.2f}", rotation=90, ha="center", color="white")
 
 
 def _save(figure: Figure, path: Path) -> Path:

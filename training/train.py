@@ -241,7 +241,7 @@ class Trainer:
 
 
 def train(config: TrainConfig) -> None:
-    """Train, then write the report. Raises ManifestError, StateError, NonFiniteLossError; KeyboardInterrupt if stopped."""
+    """Train, then report. Raises ManifestError, StateError or NonFiniteLossError; KeyboardInterrupt when stopped."""
     if config.restart:
         shutil.rmtree(config.out, ignore_errors=True)
     trainer = Trainer(config)
