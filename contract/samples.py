@@ -107,7 +107,7 @@ def labels_of(table: pd.DataFrame) -> Labels:
 def load_samples(manifest: Path, role: Role = "test", protocol: Protocol = "holdout") -> Samples:
     """The faces that `protocol` uses for `role`. Raises ManifestError for a missing or broken file or none at all."""
     table = read_manifest(manifest)
-    packed = _map_images(manifest.with_name(IMAGES_NAME), len(table))
+    packed = map_images(manifest.with_name(IMAGES_NAME), len(table))
     parts = ROLES[protocol][role]
     rows = np.flatnonzero(table["split"].isin(parts))
     if not len(rows):
@@ -139,7 +139,8 @@ def write_manifest(table: pd.DataFrame, manifest: Path) -> None:
         table[[*COLUMNS, *others]].to_csv(temporary, index=False)
 
 
-def _map_images(path: Path, rows: int) -> Images:
+def map_images(path: Path, rows: int) -> Images:
+    """The packed images of a manifest with so many rows, mapped. Raises ManifestError where the two do not fit."""
     try:
         packed: Images = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:

@@ -54,9 +54,9 @@ def plot_age_groups(report: Report, out: Path, *, title: str) -> Path:
     )
     for ax, (name, metric, scale) in zip(axes, metrics, strict=False):
         _bars(ax, names, [metric(m) for m in report.groups], scale)
-        ax.axhline(scale * metric(report.overall).value, color=SELECTION_COLOUR, linestyle="--", label="all faces")
-        ax.set_title(name)
-        ax.legend(loc="lower right")
+        overall = scale * metric(report.overall).value
+        ax.axhline(overall, color=SELECTION_COLOUR, linestyle="--")
+        ax.set_title(f"{name}; all faces {overall:.2f} (dashed)")
     axes[3].bar_label(axes[3].bar(names, [m.samples for m in report.groups], color=GROUP_COLOUR), fmt="{:,.0f}")
     axes[3].set_title("faces")
     for ax in axes:
@@ -86,9 +86,8 @@ def _task_losses(ax: Axes, history: pd.DataFrame) -> None:
 def _bars(ax: Axes, names: list[str], values: list[Interval], scale: float) -> None:
     heights = [scale * v.value for v in values]
     errors = [[scale * (v.value - v.low) for v in values], [scale * (v.high - v.value) for v in values]]
-    bars = ax.bar(names, heights, yerr=errors, color=GROUP_COLOUR, ecolor="#333333", capsize=4)
-    for bar, height in zip(bars, heights, strict=True):  # at the foot, where no interval crosses it
-        ax.text(bar.get_x() + 0.25 * bar.get_width(), 0, f" {height:.2f}", rotation=90, ha="center", color="white")
+    labels = [f"{name}\n{height:.2f}" for name, height in zip(names, heights, strict=True)]
+    ax.bar(labels, heights, yerr=errors, color=GROUP_COLOUR, ecolor="#333333", capsize=4)
 
 
 def _save(figure: Figure, path: Path) -> Path:
