@@ -5,11 +5,11 @@ No I/O but reading certificates.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
@@ -44,13 +44,20 @@ class Connection:
     max_connections: int = 64
 
     @classmethod
-    def to(cls, url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None, **options: Any) -> Connection:
+    def to(
+        cls,
+        url: str,
+        *,
+        timeout_s: float,
+        headers: Mapping[str, str] | None = None,
+        tls: Tls | None = None,
+        compress: bool = False,
+    ) -> Connection:
         """From scheme://host[:port]. Raises InvalidInput for any other address or a deadline that is not positive."""
         scheme, authority = _parse(url)
         if not timeout_s > 0:
             raise InvalidInput(f"timeout_s must be above 0, got {timeout_s}")
-        lowercase = {name.lower(): value for name, value in (headers or {}).items()}  # gRPC refuses capitals
-        return cls(scheme, authority, timeout_s, lowercase, **options)
+        return cls(scheme, authority, timeout_s, _checked(headers or {}), tls or Tls(), compress)
 
     @property
     def url(self) -> str:
@@ -60,6 +67,11 @@ class Connection:
     def is_grpc(self) -> bool:
         return self.scheme.startswith("grpc")
 
+    @property
+    def grpc_compression(self) -> grpc.Compression:
+        return grpc.Compression.Gzip if self.compress else grpc.Compression.NoCompression
+
+    @property
     def grpc_metadata(self) -> tuple[tuple[str, str], ...]:
         return tuple(self.headers.items())
 
@@ -94,6 +106,16 @@ class Connection:
         except OSError as error:  # ssl.SSLError is one
             raise InvalidInput(f"TLS files {self.tls}: {error}") from error
         return context
+
+
+def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers as both protocols allow them, in lower case, on which gRPC insists. An error shows no value."""
+    for name, value in headers.items():
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or not re.fullmatch(r"[\x20-\x7e]*", value):
+            raise InvalidInput(
+                f"header {name!r}: a name has letters, digits and _.- only, a value printable ASCII only"
+            )
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _parse(url: str) -> tuple[str, str]:

@@ -8,12 +8,13 @@ FaceAttributesError
 ├── AccessDenied                            missing or wrong credentials
 ├── ModelNotFound                           the server has no such model
 ├── ServerError                             the server failed while answering
+├── ClientClosed (RuntimeError)             the client is used after close()
 ├── DeadlineExceeded (TimeoutError)         no answer within timeout_s
 └── ServerUnavailable (ConnectionError)     refused, reset or not ready: the one error that is retried
     └── CircuitOpen                         failed at once, as the server has been unavailable several times in a row
 """
 
-# ruff: noqa: N818  (named for what happened, as httpx and requests do: ReadTimeout, ConnectTimeout)
+# ruff: noqa: N818  (named for what happened, as in httpx: ReadTimeout, TooManyRedirects)
 from __future__ import annotations
 
 
@@ -49,6 +50,10 @@ class ServerError(FaceAttributesError):
     """The server failed while working on a valid request."""
 
 
+class ClientClosed(FaceAttributesError, RuntimeError):
+    """The client's connection was closed before or during the call."""
+
+
 class DeadlineExceeded(FaceAttributesError, TimeoutError):
     """The answer did not arrive in time; not retried, since a slow server is not helped by more work."""
 
@@ -59,3 +64,7 @@ class ServerUnavailable(FaceAttributesError, ConnectionError):
 
 class CircuitOpen(ServerUnavailable):
     """The server was unavailable several times in a row; calls fail at once until the next trial."""
+
+
+class SharedMemoryWarning(UserWarning):
+    """Shared memory was asked for and cannot be used with this server; requests carry their images instead."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
@@ -28,12 +29,16 @@ class Face:
     emotion: str  # of contract.spec.EMOTIONS, the most probable one
     emotions: dict[str, float]  # probability of each, summing to 1
 
+    @property
+    def emotion_probability(self) -> float:
+        return self.emotions[self.emotion]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types, ready for JSON."""
         return asdict(self)
 
 
-def faces(predictions: Predictions) -> list[Face]:
+def faces_of(predictions: Predictions) -> list[Face]:
     """One result for each of the N faces predicted."""
     return [_face(*row) for row in zip(predictions.age, predictions.gender, predictions.emotion, strict=True)]
 
@@ -49,8 +54,8 @@ def _face(age: float, male: float, emotion: NDArray[np.float32]) -> Face:
     )
 
 
-def load(image: ImageLike) -> images.Face:
-    """The canonical image of a path, encoded bytes, a Pillow image or RGB uint8 [H, W, 3]. Raises InvalidImage."""
+def canonical(image: ImageLike) -> images.Face:
+    """uint8 [128, 128, 3] of a path, encoded bytes, a Pillow image or RGB uint8 [H, W, 3]. Raises InvalidImage."""
     try:
         match image:
             case bytes():
@@ -63,9 +68,27 @@ def load(image: ImageLike) -> images.Face:
                 return images.canonical_picture(_picture(image))
     except images.ImageError as error:
         raise InvalidImage(str(error)) from error
-    except OSError as error:
-        raise InvalidImage(f"{error.filename}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        raise InvalidImage(f"cannot read {image!r}: {error}") from error
     raise InvalidImage(f"an image is a path, bytes, a Pillow image or a uint8 array, not {type(image).__name__}")
+
+
+def encoded(image: ImageLike) -> bytes:
+    """Bytes for the server to decode: files and bytes as they are, pixels as a lossless PNG. Raises InvalidImage."""
+    if isinstance(image, str | PathLike):
+        try:
+            data = Path(image).read_bytes()
+        except (OSError, ValueError) as error:
+            raise InvalidImage(f"cannot read {image!r}: {error}") from error
+    elif isinstance(image, bytes):
+        data = image
+    else:
+        buffer = io.BytesIO()
+        Image.fromarray(canonical(image)).save(buffer, "PNG")
+        data = buffer.getvalue()
+    if not 0 < len(data) <= images.MAX_ENCODED_BYTES:
+        raise InvalidImage(f"an encoded image has 1 to {images.MAX_ENCODED_BYTES:,} bytes, this one {len(data):,}")
+    return data
 
 
 def _picture(array: NDArray[Any]) -> Image.Image:

@@ -1,10 +1,8 @@
-"""Transports: a call goes out, a reply comes back. All that is not I/O is elsewhere.
-
-Those of the asynchronous client are in `clients.aio_transports`.
-"""
+"""Transports of the synchronous client: a call goes out, a reply comes back. All that is not I/O is elsewhere."""
 
 from __future__ import annotations
 
+import socket
 from typing import Protocol
 
 import grpc
@@ -13,7 +11,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from clients import wire_grpc, wire_http
 from clients.connection import Connection
-from clients.errors import DeadlineExceeded, ServerUnavailable
+from clients.errors import ClientClosed, DeadlineExceeded, ServerUnavailable
 from clients.protocol import Call, Reply
 
 
@@ -37,27 +35,22 @@ class GrpcTransport:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        target, options = connection.authority, connection.grpc_options()
-        credentials = connection.grpc_credentials()
-        compression = grpc.Compression.Gzip if connection.compress else grpc.Compression.NoCompression
+        target, credentials, options = connection.authority, connection.grpc_credentials(), connection.grpc_options()
         self._channel = (
-            grpc.secure_channel(target, credentials, options, compression)
+            grpc.secure_channel(target, credentials, options, connection.grpc_compression)
             if credentials
-            else grpc.insecure_channel(target, options, compression)
+            else grpc.insecure_channel(target, options, connection.grpc_compression)
         )
         self._stub = GRPCInferenceServiceStub(self._channel)
 
     def send(self, call: Call) -> Reply:
+        url, timeout_s, metadata = self._connection.url, self._connection.timeout_s, self._connection.grpc_metadata
         method = getattr(self._stub, call.operation.rpc)
         try:
-            message = method(
-                wire_grpc.encode(call),
-                timeout=self._connection.timeout_s,
-                metadata=self._connection.grpc_metadata(),
-            )
+            message = method(wire_grpc.encode(call), timeout=timeout_s, metadata=metadata)
         except grpc.RpcError as error:
-            raise wire_grpc.error(error, self._connection.url) from None
-        return wire_grpc.decode(call, message)
+            raise wire_grpc.error(error, url=url) from None
+        return wire_grpc.decode(call, message, url=url)
 
     def close(self) -> None:
         self._channel.close()
@@ -71,28 +64,29 @@ class HttpTransport:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        tls = {"ssl_context": connection.ssl_context()} if connection.scheme == "https" else {}
         self._pool = urllib3.connection_from_url(
-            f"{connection.scheme}://{connection.authority}",
+            connection.url,
             maxsize=connection.max_connections,
             timeout=urllib3.Timeout(total=connection.timeout_s),
             retries=False,  # the client retries, by one policy for every transport
-            **({"ssl_context": connection.ssl_context()} if connection.scheme == "https" else {}),
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)],
+            **tls,
         )
 
     def send(self, call: Call) -> Reply:
+        url, headers = self._connection.url, self._connection.headers
         request = wire_http.encode(call, compress=self._connection.compress)
-        url = self._connection.url
         try:
             response = self._pool.request(
-                request.method,
-                f"/{request.path}",
-                body=request.body,
-                headers={**self._connection.headers, **request.headers},
+                request.method, f"/{request.path}", body=request.body, headers={**headers, **request.headers}
             )
         except urllib3.exceptions.NewConnectionError as error:  # a TimeoutError to urllib3, but nothing was sent
             raise ServerUnavailable(f"{url}: no connection: {error}") from None
         except urllib3.exceptions.TimeoutError:
             raise DeadlineExceeded(f"{url}: no answer within {self._connection.timeout_s} s") from None
+        except urllib3.exceptions.ClosedPoolError:
+            raise ClientClosed(f"{url}: the client was closed during the call") from None
         except urllib3.exceptions.HTTPError as error:
             raise ServerUnavailable(f"{url}: {error}") from None
         return wire_http.decode(call, response.status, response.headers, response.data, url=url)

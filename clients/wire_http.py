@@ -10,9 +10,11 @@ from typing import Any
 from urllib.parse import quote
 
 from tritonclient.http import InferenceServerClient, InferInput, InferResult
+from tritonclient.utils import InferenceServerException
 
 from clients.errors import (
     AccessDenied,
+    ClientClosed,
     DeadlineExceeded,
     FaceAttributesError,
     InvalidInput,
@@ -21,7 +23,7 @@ from clients.errors import (
     ServerError,
     ServerUnavailable,
 )
-from clients.protocol import INFER, PROBES, Call, Reply
+from clients.protocol import INFER, PROBES, Call, Reply, Tensor
 from contract.spec import OUTPUTS
 
 _ERRORS: dict[int, type[FaceAttributesError]] = {
@@ -30,7 +32,9 @@ _ERRORS: dict[int, type[FaceAttributesError]] = {
     403: AccessDenied,
     404: ModelNotFound,
     408: DeadlineExceeded,
+    409: InvalidInput,
     413: InvalidInput,
+    499: ClientClosed,
     502: ServerUnavailable,
     503: ServerUnavailable,
     504: DeadlineExceeded,
@@ -53,10 +57,10 @@ def encode(call: Call, *, compress: bool = False) -> HttpRequest:
     if call.tensor is None:
         body = json.dumps(dict(call.fields)).encode() if call.operation.http_method == "POST" else None
         return HttpRequest(call.operation.http_method, path, body)
-    tensor = InferInput(call.tensor.spec.name, list(call.tensor.shape), call.tensor.spec.dtype)
-    tensor.set_data_from_numpy(call.tensor.array)
-    body, json_bytes = InferenceServerClient.generate_request_body([tensor])
-    headers = {"Inference-Header-Content-Length": str(json_bytes)}
+    body, json_bytes = InferenceServerClient.generate_request_body([_input(call.tensor)])
+    headers = {"Accept-Encoding": "identity"}  # 40 bytes a face are not worth compressing
+    if json_bytes is not None:
+        headers["Inference-Header-Content-Length"] = str(json_bytes)
     if compress:
         body = gzip.compress(body, compresslevel=1)
         headers["Content-Encoding"] = "gzip"
@@ -72,10 +76,19 @@ def decode(call: Call, status: int, headers: Mapping[str, str], body: bytes, *, 
     try:
         if call.operation is INFER:
             return _arrays(headers, body)
-        fields: Reply = json.loads(body) if body else {}
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise InvalidReply(f"{url}: the reply to {call.operation.path} is not Triton's: {error}") from error
+        fields = json.loads(body) if body else {}
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, InferenceServerException) as error:
+        raise InvalidReply(f"{url}: the reply to {call.operation.path} cannot be read: {error}") from error
+    if not isinstance(fields, dict):
+        raise InvalidReply(f"{url}: the reply to {call.operation.path} is not a JSON object")
     return fields
+
+
+def _input(tensor: Tensor) -> InferInput:
+    wire = InferInput(tensor.spec.name, list(tensor.array.shape), tensor.spec.dtype)
+    if tensor.region:
+        return wire.set_shared_memory(tensor.region.name, tensor.region.byte_size, tensor.region.offset)
+    return wire.set_data_from_numpy(tensor.array)
 
 
 def _arrays(headers: Mapping[str, str], body: bytes) -> Reply:

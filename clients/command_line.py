@@ -1,0 +1,68 @@
+"""What the programs of this package have in common: how the server is reached, and errors as one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+from clients.connection import Tls
+from clients.errors import FaceAttributesError, InvalidInput
+from contract.samples import ManifestError
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server and how to reach it."""
+
+    url: str = "grpc://127.0.0.1:8001"  # grpc, grpcs, http or https
+    timeout_s: float = 10.0  # of one request
+    retry_for_s: float = 2.0  # how long a server that is unavailable is tried again
+    shared_memory: bool = False  # on the server's own host: requests without pixels
+    compress: bool = False  # gzip requests, for slow links
+    headers_file: Path | None = None  # lines "name: value"; a file, as others can read a command line
+    ca_file: Path | None = None  # PEM; without it the system's authorities are trusted
+    certificate_file: Path | None = None  # the client's own, PEM, where the server asks for one
+    key_file: Path | None = None  # its private key
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of either client. Raises InvalidInput for a headers file that cannot be read."""
+        return {
+            "timeout_s": self.timeout_s,
+            "retry_for_s": self.retry_for_s,
+            "shared_memory": self.shared_memory,
+            "compress": self.compress,
+            "headers": _read_headers(self.headers_file) if self.headers_file else None,
+            "tls": Tls(self.ca_file, self.certificate_file, self.key_file),
+        }
+
+
+def exit_on_error(main: Callable[P, int]) -> Callable[P, int]:
+    """Make what a user can cause one line on stderr and exit status 1."""
+
+    @wraps(main)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            return main(*args, **kwargs)
+        except (FaceAttributesError, ManifestError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130  # as a shell reports SIGINT
+
+    return guarded
+
+
+def _read_headers(path: Path) -> dict[str, str]:
+    try:
+        lines = [line for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"headers file {path}: {error}") from error
+    if not all(":" in line for line in lines):
+        raise InvalidInput(f"headers file {path}: a line is not 'name: value'")
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

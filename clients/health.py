@@ -1,0 +1,25 @@
+"""Is the server well, and how does it spend its time? Exit status 1 when it is not live and ready.
+
+python -m clients.health --url grpc://127.0.0.1:8001
+"""
+
+from __future__ import annotations
+
+import sys
+
+import tyro
+
+from clients.client import FaceAttributesClient
+from clients.command_line import Server, exit_on_error
+
+
+@exit_on_error
+def main(server: Server) -> int:
+    with FaceAttributesClient(server.url, **server.options()) as client:
+        health = client.health()
+    print(health.to_text())
+    return int(not (health.live and health.ready))
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Server, description=__doc__)))
