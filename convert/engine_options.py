@@ -1,0 +1,66 @@
+"""What a build may be asked for, and the check that the server would accept the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from google.protobuf import text_format  # type: ignore[import-untyped, unused-ignore]
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from contract.spec import MAX_BATCH_SIZE
+
+
+class BuildOptionsError(ValueError):
+    """The settings cannot give an engine that the server loads; found before the build, not by a failed load."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Batch sizes of the engine's one optimization profile."""
+
+    min: int
+    opt: int
+    max: int
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Settings of TensorRT's builder."""
+
+    min_batch: int = 1
+    opt_batch: int = 16  # TensorRT picks the kernels that are fastest at this one: what a busy server's batches come to
+    max_batch: int = MAX_BATCH_SIZE  # must be the server's max_batch_size
+    workspace_mib: int | None = None  # scratch memory of a layer; by default all of the GPU's
+    optimization_level: int = 3  # 0-5; TensorRT's default; 5 searches several times as long
+    hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = "none"  # others cost speed
+    version_compatible: bool = False  # for later TensorRT too; the server then needs version-compatible=true
+    timing_cache: Path = Path("runs/tensorrt_timing.cache")  # makes the next build of the same layers quick
+
+    @property
+    def profile(self) -> Profile:
+        return Profile(self.min_batch, self.opt_batch, self.max_batch)
+
+
+def check_profile(profile: Profile, model_config: Path) -> None:
+    """Raise BuildOptionsError unless the profile is in order and ends at the config's max_batch_size."""
+    if not 1 <= profile.min <= profile.opt <= profile.max:
+        raise BuildOptionsError(f"batch sizes must be 1 <= min <= opt <= max; got {profile}")
+    if (served := read_max_batch_size(model_config)) != profile.max:
+        raise BuildOptionsError(
+            f"the engine's largest batch is {profile.max}, but {model_config} has max_batch_size {served}: the server "
+            f"would refuse to load it, or batches that it could run. Build with --max-batch {served} or change the file"
+        )
+
+
+def read_max_batch_size(model_config: Path) -> int:
+    """Raises BuildOptionsError for a missing or broken config.pbtxt."""
+    try:
+        return int(text_format.Parse(model_config.read_text(), ModelConfig()).max_batch_size)
+    except FileNotFoundError:
+        raise BuildOptionsError(
+            f"{model_config} does not exist; name the served model's config.pbtxt with --model-config"
+        ) from None
+    except text_format.ParseError as error:
+        raise BuildOptionsError(f"{model_config} is not a model configuration: {error}") from error
