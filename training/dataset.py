@@ -63,6 +63,7 @@ def _loader(samples: Samples, batches: list[list[int]], device: torch.device) ->
         PackedFaces(samples),
         batch_size=None,  # the sampler already gives whole batches
         sampler=batches,  # type: ignore[arg-type]
+        generator=torch.Generator(),  # otherwise every iteration draws from the global one, which resuming replays
         num_workers=4 if on_gpu else 0,  # on a CPU, workers would take the cores that compute
         pin_memory=on_gpu,
     )

@@ -31,15 +31,21 @@ class LossWeights(NamedTuple):
 
 def multi_task_loss(logits: Logits, batch: Batch, weights: LossWeights) -> Losses:
     """Compare logits with the batch's labels; a missing label (NaN) adds nothing."""
-    age = _mean_of_known(F.l1_loss(logits.age.float(), batch.age.nan_to_num(), reduction="none"), batch.age)
-    gender = _mean_of_known(
-        F.binary_cross_entropy_with_logits(logits.gender.float(), batch.gender.nan_to_num(), reduction="none"),
-        batch.gender,
+    age_error = F.l1_loss(logits.age.float(), _without_nan(batch.age), reduction="none")
+    gender_error = F.binary_cross_entropy_with_logits(
+        logits.gender.float(), _without_nan(batch.gender), reduction="none"
     )
-    divergence = F.kl_div(logits.emotion.float().log_softmax(1), batch.emotion.nan_to_num(), reduction="none").sum(1)
+    divergence = F.kl_div(logits.emotion.float().log_softmax(1), _without_nan(batch.emotion), reduction="none").sum(1)
+    age = _mean_of_known(age_error, batch.age)
+    gender = _mean_of_known(gender_error, batch.gender)
     emotion = _mean_of_known(divergence, batch.emotion.sum(1))
     total = weights.age * age + weights.gender * gender + weights.emotion * emotion
     return Losses(total, age, gender, emotion)
+
+
+def _without_nan(label: Tensor) -> Tensor:
+    """Zero for NaN, so that no NaN reaches a gradient; infinities stay, to be found."""
+    return torch.where(label.isnan(), 0, label)
 
 
 def _mean_of_known(loss: Tensor, label: Tensor) -> Tensor:

@@ -1,0 +1,88 @@
+# Every stage is a target; each installs what it needs. Override a variable on the command line: make train RUN=runs/mine
+
+PYTHON ?= python3
+DATA ?= data/synthetic
+RUN ?= runs/train
+REPOSITORY ?= model_repository
+VERSION ?= 1
+COUNT ?= 20000
+GRPC_PORT ?= 8001
+HTTP_PORT ?= 8000
+METRICS_PORT ?= 8002
+ARGS ?=
+
+UV := .venv-uv/bin/uv
+PY := .venv/bin/python
+ONNX := $(REPOSITORY)/agegendernet/$(VERSION)/model.onnx
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo data train export engine serve evaluate test lint lock clean
+.DELETE_ON_ERROR:
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/installed .venv-triton/installed ## install everything into .venv and .venv-triton (done by the other targets)
+
+.venv-uv/installed: requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11; run make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv --clear .venv-uv
+	.venv-uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+.venv/installed: requirements/main.txt .venv-uv/installed
+	$(UV) venv --quiet --clear --python $(PYTHON) .venv
+	$(UV) pip sync --python .venv --require-hashes requirements/main.txt
+	@touch $@
+
+# The server has an environment of its own: its Python backend needs NumPy 1.
+.venv-triton/installed: requirements/triton.txt .venv-uv/installed
+	$(UV) venv --quiet --clear --python $(PYTHON) .venv-triton
+	$(UV) pip sync --python .venv-triton --require-hashes requirements/triton.txt
+	@touch $@
+
+demo: setup ## the whole way on synthetic faces in minutes: train, ONNX, Triton server, four evaluations side by side
+	$(PY) -m training.synthetic --count 2000 --out data/demo/raw --seed 0
+	$(PY) -m training.ffhq --images data/demo/raw --annotations data/demo/raw --out data/demo
+	$(PY) -m training.train --manifest data/demo/manifest.csv --out runs/demo --restart --resolution 128 --epochs 6 --batch-size 32 --learning-rate 1e-3 --start-at-median-age
+	rm -rf runs/demo/model_repository && cp -r model_repository runs/demo/
+	$(PY) -m convert.export_onnx --checkpoint runs/demo/best.safetensors --manifest data/demo/manifest.csv --out runs/demo/model_repository/agegendernet/1/model.onnx
+	$(PY) -m convert.evaluate --runtime onnx --model runs/demo/model_repository/agegendernet/1/model.onnx --manifest data/demo/manifest.csv --out runs/demo/onnx.csv
+	$(PY) -m serving.run --repository runs/demo/model_repository --http-port 0 --grpc-port 0 --metrics-port 0 --then '$(PY) -m clients.evaluate --url $$GRPC_URL --manifest data/demo/manifest.csv --out runs/demo/grpc.csv && $(PY) -m clients.evaluate --url $$HTTP_URL --manifest data/demo/manifest.csv --out runs/demo/http.csv'
+	$(PY) -m contract.comparison --title 'AgeGenderNet demo: the same evaluation at every stage' --evaluations checkpoint runs/demo/metrics_holdout.csv 'ONNX Runtime' runs/demo/onnx.csv 'served gRPC' runs/demo/grpc.csv 'served HTTP' runs/demo/http.csv --out runs/demo/report.md --pictures metrics_by_age_group.png training_history_final.png
+
+data: $(DATA)/manifest.csv ## COUNT synthetic faces in DATA; for FFHQ see README
+
+$(DATA)/manifest.csv: | .venv/installed
+	$(PY) -m training.synthetic --count $(COUNT) --out $(DATA)/raw
+	$(PY) -m training.ffhq --images $(DATA)/raw --annotations $(DATA)/raw --out $(DATA)
+
+train: $(DATA)/manifest.csv ## train on DATA into RUN, or continue; ARGS='--resolution 128 ...' for settings
+	$(PY) -m training.train --manifest $(DATA)/manifest.csv --out $(RUN) $(ARGS)
+
+export: $(DATA)/manifest.csv ## RUN's best checkpoint to ONNX in REPOSITORY, checked against PyTorch
+	$(PY) -m convert.export_onnx --checkpoint $(RUN)/best.safetensors --manifest $(DATA)/manifest.csv --out $(ONNX) $(ARGS)
+
+engine: .venv/installed ## build the TensorRT engine beside the ONNX model (needs a GPU and TensorRT)
+	$(PY) -m convert.build_engine --onnx $(ONNX) $(ARGS)
+
+serve: setup ## serve REPOSITORY on loopback until Ctrl-C
+	$(PY) -m serving.run --repository $(REPOSITORY) --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) $(ARGS)
+
+evaluate: $(DATA)/manifest.csv ## the evaluation through a running server, gRPC then HTTP
+	$(PY) -m clients.evaluate --url grpc://127.0.0.1:$(GRPC_PORT) --manifest $(DATA)/manifest.csv $(ARGS)
+	$(PY) -m clients.evaluate --url http://127.0.0.1:$(HTTP_PORT) --manifest $(DATA)/manifest.csv $(ARGS)
+
+test: setup ## all tests, with a real Triton server on CPU
+	$(PY) -m pytest $(ARGS)
+
+lint: .venv/installed ## ruff and mypy --strict
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+lock: .venv-uv/installed ## pin requirements/*.in anew, with hashes
+	for name in uv main triton; do $(UV) pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade requirements/$$name.in --output-file requirements/$$name.txt; done
+
+clean: ## remove runs, demo data and caches; environments, other data and exported models stay
+	rm -rf runs data/demo .mypy_cache .ruff_cache .pytest_cache

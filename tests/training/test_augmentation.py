@@ -1,0 +1,71 @@
+import colorsys
+
+import pytest
+import torch
+
+from training.augmentation import Augmentation
+
+OFF = Augmentation(0, 0, 0, 0, 0, 0)
+
+
+@pytest.fixture
+def faces() -> torch.Tensor:
+    torch.manual_seed(0)
+    smooth = torch.rand(16, 3, 8, 8)
+    return torch.nn.functional.interpolate(smooth, (128, 128), mode="bilinear").mul(0.5).add(0.25)
+
+
+def test_everything_off_changes_nothing(faces: torch.Tensor) -> None:
+    assert torch.allclose(OFF(faces), faces, atol=1e-5)
+
+
+def test_every_face_has_parameters_of_its_own(faces: torch.Tensor) -> None:
+    same = faces[:1].expand(16, -1, -1, -1)
+    changed = Augmentation()(same)
+    distances = torch.cdist(changed.flatten(1), changed.flatten(1)) + torch.eye(16) * 1e9
+    assert distances.min() > 1
+
+
+def test_flip_is_a_mirror(faces: torch.Tensor) -> None:
+    assert torch.allclose(Augmentation(1, 0, 0, 0, 0, 0)(faces), faces.flip(3), atol=1e-5)
+
+
+def test_rotation_turns_by_at_most_its_limit() -> None:
+    mark = torch.zeros(200, 3, 128, 128)
+    mark[:, :, 60:68, 110:118] = 1  # to the right of the centre
+    turned = Augmentation(0, 10, 0, 0, 0, 0)(mark)[:, 0]
+    y, x = torch.meshgrid(torch.arange(128) - 63.5, torch.arange(128) - 63.5, indexing="ij")
+    weight = turned.sum((1, 2))
+    angles = torch.rad2deg(torch.atan2((turned * y).sum((1, 2)) / weight, (turned * x).sum((1, 2)) / weight))
+    assert angles.abs().max() <= 10.1
+    assert angles.max() > 8
+    assert angles.min() < -8
+
+
+@pytest.mark.parametrize("field", ["brightness", "contrast", "saturation"])
+def test_factors_stay_within_their_limit(faces: torch.Tensor, field: str) -> None:
+    torch.manual_seed(1)
+    grey = torch.tensor([0.299, 0.587, 0.114])
+    changed = Augmentation(**{**OFF.__dict__, field: 0.2})(faces)
+    if field == "brightness":
+        ratio = changed.mean((1, 2, 3)) / faces.mean((1, 2, 3))
+    elif field == "contrast":
+        ratio = changed.flatten(1).std(1) / faces.flatten(1).std(1)
+    else:
+        luma = (faces * grey.view(1, 3, 1, 1)).sum(1, keepdim=True)
+        assert torch.allclose((changed * grey.view(1, 3, 1, 1)).sum(1, keepdim=True), luma, atol=1e-4)
+        ratio = (changed - luma).flatten(1).norm(dim=1) / (faces - luma).flatten(1).norm(dim=1)
+    assert 0.79 < ratio.min() < 0.95
+    assert 1.05 < ratio.max() < 1.21
+
+
+def test_hue_turns_colours_and_keeps_greys() -> None:
+    torch.manual_seed(0)
+    red = torch.zeros(64, 3, 4, 4)
+    red[:, 0] = 0.6
+    red[:, 1:] = 0.3
+    hues = [colorsys.rgb_to_hsv(*pixel)[0] for pixel in Augmentation(0, 0, 0, 0, 0, 0.1)(red)[:, :, 0, 0].tolist()]
+    away = [min(hue, 1 - hue) for hue in hues]
+    assert 0.05 < max(away) < 0.15
+    grey = torch.full((8, 3, 4, 4), 0.5)
+    assert torch.allclose(Augmentation(0, 0, 0, 0, 0, 0.1)(grey), grey, atol=1e-3)

@@ -1,0 +1,178 @@
+import dataclasses
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from contract.samples import read_manifest, write_manifest
+from training.checkpoint import BEST_NAME, CheckpointError, load_checkpoint
+from training.config import TrainConfig
+from training.state import STATE_NAME, StateError
+from training.train import NonFiniteLossError, Trainer, train
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def config(manifest: Path, tmp_path: Path) -> TrainConfig:
+    return TrainConfig(
+        manifest,
+        tmp_path / "run",
+        resolution=128,
+        epochs=2,
+        batch_size=16,
+        learning_rate=1e-3,
+        device="cpu",
+        plot_every=1,
+    )
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / STATE_NAME, weights_only=True)["network"]
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    first, second = weights_of(a), weights_of(b)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def unbroken(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of two epochs, for runs that are broken off to be compared with."""
+    out = tmp_path_factory.mktemp("runs") / "unbroken"
+    train(
+        TrainConfig(
+            manifest, out, resolution=128, epochs=2, batch_size=16, learning_rate=1e-3, device="cpu", plot_every=1
+        )
+    )
+    return out
+
+
+def test_a_run_leaves_everything_the_published_report_has(unbroken: Path) -> None:
+    for name in ("training_history_epoch_1.png", "training_history_epoch_2.png", "training_history_final.png",
+                 "metrics_by_age_group.png", "history.csv", "result_training.md", BEST_NAME):  # fmt: skip
+        assert (unbroken / name).stat().st_size > 0
+    report = (unbroken / "result_training.md").read_text()
+    for section in (
+        "Overall metrics",
+        "Metrics by age group",
+        "Key findings",
+        "Model information",
+        "Training configuration",
+    ):
+        assert f"## {section}" in report
+    assert "training images included" in report
+    assert "Beside the published figures" not in report  # these faces are not FFHQ
+    assert list(pd.read_csv(unbroken / "history.csv")["epoch"]) == [1, 2]
+
+
+def test_a_checkpoint_describes_itself(unbroken: Path) -> None:
+    checkpoint = load_checkpoint(unbroken / BEST_NAME)
+    assert checkpoint.resolution == 128
+    assert checkpoint.config["learning_rate"] == 1e-3
+    assert checkpoint.metrics["selection_loss"] > 0
+
+
+def test_killed_after_an_epoch_it_ends_with_the_weights_of_an_unbroken_run(
+    unbroken: Path, config: TrainConfig, manifest: Path
+) -> None:
+    command = [sys.executable, "-m", "training.train", "--manifest", str(manifest), "--out", str(config.out),
+               "--resolution", "128", "--epochs", "2", "--batch-size", "16", "--learning-rate", "1e-3",
+               "--device", "cpu", "--plot-every", "1"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (config.out / "history.csv").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert torch.load(config.out / STATE_NAME, weights_only=True)["progress"]["epoch"] == 1
+    Trainer(config).run()
+    assert_same_weights(config.out, unbroken)
+    best, expected = load_file(config.out / BEST_NAME), load_file(unbroken / BEST_NAME)
+    assert all(torch.equal(best[name], expected[name]) for name in expected)
+
+
+def test_stopped_inside_an_epoch_it_saves_and_ends_with_the_weights_of_an_unbroken_run(
+    unbroken: Path, config: TrainConfig
+) -> None:
+    trainer = Trainer(config)
+    step, steps = trainer._step, []
+
+    def interrupt_at_the_second(*arguments: object) -> torch.Tensor:
+        steps.append(None)
+        if len(steps) == 2:
+            signal.raise_signal(signal.SIGINT)  # as Ctrl-C
+        return step(*arguments)  # type: ignore[arg-type]
+
+    trainer._step = interrupt_at_the_second  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    progress = torch.load(config.out / STATE_NAME, weights_only=True)["progress"]
+    assert (progress["epoch"], progress["batch"]) == (0, 2)
+    Trainer(config).run()
+    assert_same_weights(config.out, unbroken)
+    ours, theirs = (
+        pd.read_csv(run / "history.csv").filter(regex="train_|selection_") for run in (config.out, unbroken)
+    )
+    pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_a_finished_run_that_is_run_again_changes_nothing(unbroken: Path, config: TrainConfig) -> None:
+    before = weights_of(unbroken)
+    Trainer(dataclasses.replace(config, out=unbroken)).run()
+    after = weights_of(unbroken)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_other_settings_in_the_same_folder_are_refused_by_name(unbroken: Path, config: TrainConfig) -> None:
+    with pytest.raises(StateError, match=r"learning_rate 0.001 -> 0.002.*--restart"):
+        Trainer(dataclasses.replace(config, out=unbroken, learning_rate=0.002)).run()
+
+
+def test_a_broken_state_file_says_so(config: TrainConfig) -> None:
+    config.out.mkdir()
+    (config.out / STATE_NAME).write_bytes(b"not a state")
+    with pytest.raises(StateError, match="--restart"):
+        Trainer(config).run()
+
+
+def test_a_broken_checkpoint_says_so(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"no")
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        load_checkpoint(tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_checkpoint(tmp_path / "missing.safetensors")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_faces(config: TrainConfig, tmp_path: Path) -> None:
+    table = read_manifest(config.manifest)
+    table.loc[table["id"] == "00007", "age"] = np.inf
+    write_manifest(table, tmp_path / "manifest.csv")
+    (tmp_path / "images.npy").symlink_to(config.manifest.with_name("images.npy"))
+    with pytest.raises(NonFiniteLossError, match="00007"):
+        Trainer(dataclasses.replace(config, manifest=tmp_path / "manifest.csv")).run()
+    assert not (config.out / STATE_NAME).exists()
+
+
+def test_training_learns(manifest: Path, tmp_path: Path) -> None:
+    trainer = Trainer(
+        TrainConfig(manifest, tmp_path, resolution=128, epochs=6, batch_size=16, learning_rate=1e-3, device="cpu")
+    )
+    trainer.run()
+    losses = [row["train_loss"] for row in trainer.state.progress.history]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_it_stops_when_the_selection_loss_no_longer_improves(config: TrainConfig) -> None:
+    trainer = Trainer(dataclasses.replace(config, epochs=50, early_stopping_patience=1, learning_rate=1e-12))
+    trainer.run()
+    assert trainer.state.progress.epoch < 10
