@@ -16,7 +16,7 @@ from typing import Self, TypeVar
 from tenacity import AsyncRetrying
 
 from clients.aio_transports import AsyncTransport, open_transport
-from clients.base import DEFAULT_IN_FLIGHT, BaseClient
+from clients.base import DEFAULT_IN_FLIGHT, BaseClient, named
 from clients.checks import batches_of
 from clients.errors import InvalidImage, ServerUnavailable
 from clients.faces import Face, ImageLike
@@ -92,7 +92,7 @@ class AsyncFaceAttributesClient(BaseClient[AsyncTransport]):
 
     async def _predict_chunk(self, images: Sequence[ImageLike]) -> list[Face | InvalidImage]:
         prepared = await asyncio.to_thread(self._prepare, images)
-        return await self._run(partial(self._predict_flow, prepared))
+        return named(images, await self._run(partial(self._predict_flow, prepared)))
 
     async def _run(self, make_flow: Callable[[], Flow[T]]) -> T:
         """Carry a flow to its end, from the start again while the server is unavailable."""

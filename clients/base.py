@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import numpy as np
@@ -152,6 +153,16 @@ def _value_or_error(image: ImageLike, *, encode: bool) -> Images | bytes | Inval
         return encoded(image) if encode else canonical(image)
     except InvalidImage as error:
         return error
+
+
+def named(images: Sequence[ImageLike], results: Sequence[Face | InvalidImage]) -> list[Face | InvalidImage]:
+    """The results, with the path in the error of an image that was given as one."""
+    return [
+        InvalidImage(f"{fspath(image)}: {result}")
+        if isinstance(result, InvalidImage) and isinstance(image, str | PathLike)
+        else result
+        for image, result in zip(images, results, strict=True)
+    ]
 
 
 def _shared_memory(connection: Connection) -> SharedMemory:

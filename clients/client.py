@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 
 from tenacity import Retrying
 
-from clients.base import DEFAULT_IN_FLIGHT, BaseClient
+from clients.base import DEFAULT_IN_FLIGHT, BaseClient, named
 from clients.checks import batches_of
 from clients.errors import InvalidImage, ServerUnavailable
 from clients.faces import Face, ImageLike
@@ -86,7 +86,7 @@ class FaceAttributesClient(BaseClient[Transport]):
         return chain.from_iterable(map_ordered(self._predict_chunk, chunks, in_flight=in_flight))
 
     def _predict_chunk(self, images: Sequence[ImageLike]) -> list[Face | InvalidImage]:
-        return self._run(partial(self._predict_flow, self._prepare(images)))
+        return named(images, self._run(partial(self._predict_flow, self._prepare(images))))
 
     def _run(self, make_flow: Callable[[], Flow[T]]) -> T:
         """Carry a flow to its end, from the start again while the server is unavailable."""

@@ -57,37 +57,38 @@ def _face(age: float, male: float, emotion: NDArray[np.float32]) -> Face:
 def canonical(image: ImageLike) -> images.Face:
     """uint8 [128, 128, 3] of a path, encoded bytes, a Pillow image or RGB uint8 [H, W, 3]. Raises InvalidImage."""
     try:
-        match image:
-            case bytes():
-                return images.canonical(image)
-            case str() | PathLike():
-                return images.canonical_file(Path(image))
-            case Image.Image():
-                return images.canonical_picture(image)
-            case np.ndarray():
-                return images.canonical_picture(_picture(image))
+        if isinstance(image, Image.Image):
+            return images.canonical_picture(image)
+        if isinstance(image, np.ndarray):
+            return images.canonical_picture(_picture(image))
+        return images.canonical(_bytes(image))
     except images.ImageError as error:
         raise InvalidImage(str(error)) from error
-    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        raise InvalidImage(f"cannot read {image!r}: {error}") from error
-    raise InvalidImage(f"an image is a path, bytes, a Pillow image or a uint8 array, not {type(image).__name__}")
 
 
 def encoded(image: ImageLike) -> bytes:
     """Bytes for the server to decode: files and bytes as they are, pixels as a lossless PNG. Raises InvalidImage."""
+    if not isinstance(image, Image.Image | np.ndarray):
+        return _bytes(image)
+    buffer = io.BytesIO()
+    Image.fromarray(canonical(image)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _bytes(image: str | PathLike[str] | bytes) -> bytes:
     if isinstance(image, str | PathLike):
         try:
-            data = Path(image).read_bytes()
-        except (OSError, ValueError) as error:
-            raise InvalidImage(f"cannot read {image!r}: {error}") from error
+            with Path(image).open("rb") as file:
+                data = file.read(images.MAX_ENCODED_BYTES + 1)
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+            raise InvalidImage(getattr(error, "strerror", None) or str(error)) from error
     elif isinstance(image, bytes):
         data = image
     else:
-        buffer = io.BytesIO()
-        Image.fromarray(canonical(image)).save(buffer, "PNG")
-        data = buffer.getvalue()
+        raise InvalidImage(f"an image is a path, bytes, a Pillow image or a uint8 array, not {type(image).__name__}")
     if not 0 < len(data) <= images.MAX_ENCODED_BYTES:
-        raise InvalidImage(f"an encoded image has 1 to {images.MAX_ENCODED_BYTES:,} bytes, this one {len(data):,}")
+        size = "0 bytes" if not data else f"more than {images.MAX_ENCODED_BYTES:,} bytes"
+        raise InvalidImage(f"the image has {size}; send the whole file of a smaller picture")
     return data
 
 

@@ -54,7 +54,7 @@ def main(config: Config) -> int:
     for source, result in _results(config, found):
         if isinstance(result, InvalidImage):
             failed += 1
-            print(f"{source.name}: {result}", file=sys.stderr)
+            print(result if isinstance(source.image, Path) else f"{source.name}: {result}", file=sys.stderr)
             continue
         write(source.name, result)
         if config.annotate:
