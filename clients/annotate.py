@@ -15,28 +15,27 @@ MAX_SIDE_PX = 1024
 
 
 def annotate(image: Path | bytes, face: Face, target: Path) -> None:
-    """Write the picture, upright and with a band of text at its foot, to `target`."""
+    """Write the picture, upright, with the result in a band at its foot, to `target`."""
     with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
         picture = ImageOps.exif_transpose(opened).convert("RGB")
     scale = min(MAX_SIDE_PX / max(picture.size), max(1.0, SIDE_PX / min(picture.size)))
     picture = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS)
     with replacing(target) as temporary:
-        _with_band(picture, face).save(temporary)
+        _drawn(picture, face).save(temporary)
 
 
-def _with_band(picture: Image.Image, face: Face) -> Image.Image:
-    lines = (
-        f"{face.age:.0f} years",
-        f"{face.gender} {face.gender_probability:.0%}",
-        f"{face.emotion} {face.emotion_probability:.0%}",
-    )
-    text = "   ".join(lines)
+def _drawn(picture: Image.Image, face: Face) -> Image.Image:
+    """Outlines the square that the model was shown, writes the result at the foot."""
+    width, height = picture.size
+    gender, emotion = f"{face.gender} {face.gender_probability:.0%}", f"{face.emotion} {face.emotion_probability:.0%}"
+    text = f"age {face.age:.0f}   {gender}   {emotion}"
     draw = ImageDraw.Draw(picture, "RGBA")
-    size_px = picture.width / 18
-    font = ImageFont.load_default(size_px)
-    size_px *= min(1.0, 0.94 * picture.width / draw.textlength(text, font))
-    font = ImageFont.load_default(size_px)
-    top = picture.height - 2 * size_px
-    draw.rectangle((0, top, picture.width, picture.height), fill=(0, 0, 0, 160))
-    draw.text((picture.width / 2, top + size_px), text, "white", font, anchor="mm")
+    if width != height:
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        draw.rectangle((left, top, left + side - 1, top + side - 1), outline="white", width=2)
+    text_px = min(width / 18, height / 14)
+    text_px *= min(1.0, 0.94 * width / draw.textlength(text, ImageFont.load_default(text_px)))
+    draw.rectangle((0, height - 2 * text_px, width, height), fill=(0, 0, 0, 160))
+    draw.text((width / 2, height - text_px), text, "white", ImageFont.load_default(text_px), anchor="mm")
     return picture
