@@ -22,6 +22,9 @@ class TrainConfig:
     batch_size: int = 64
     learning_rate: float = 1e-4
     weight_decay: float = 1e-5
+    schedule: Literal["plateau", "one_cycle"] = (
+        "plateau"  # one_cycle: up to learning_rate and down to 0 within `epochs`
+    )
     plateau_patience: int = 5  # epochs without a better validation loss before the learning rate falls
     plateau_factor: float = 0.5
     early_stopping_patience: int = 10  # epochs without a better validation loss before training stops

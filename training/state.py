@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
 from contract.files import replacing
 from training.config import TrainConfig
@@ -46,7 +46,7 @@ class RunState:
 
     network: nn.Module
     optimizer: Adam
-    scheduler: ReduceLROnPlateau
+    scheduler: LRScheduler
     progress: Progress
 
     def save(self, config: TrainConfig) -> None:
@@ -68,7 +68,9 @@ class RunState:
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise StateError(f"{path} is broken ({error}); start over with --restart") from error
         before, now = content["config"], plain(config)
-        if changed := [name for name in now if name not in FREE_SETTINGS and now[name] != before.get(name)]:
+        fixed = {"epochs"} if config.schedule == "one_cycle" else set()  # its length is the run's
+        free = set(FREE_SETTINGS) - fixed
+        if changed := [name for name in now if name not in free and now[name] != before.get(name)]:
             listed = ", ".join(f"{name} {before.get(name)} -> {now[name]}" for name in changed)
             raise StateError(f"{config.out} holds a run with other settings ({listed}); use another --out or --restart")
         self.network.load_state_dict(content["network"])

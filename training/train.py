@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import tyro
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -117,10 +118,14 @@ class Trainer:
         # NHWC is what oneDNN's and cuDNN's fast convolutions read.
         network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, factor=config.plateau_factor, patience=config.plateau_patience
-        )
-        return RunState(network, optimizer, scheduler, Progress())
+        return RunState(network, optimizer, self._scheduler(optimizer), Progress())
+
+    def _scheduler(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
+        config = self.config
+        if config.schedule == "plateau":
+            return ReduceLROnPlateau(optimizer, factor=config.plateau_factor, patience=config.plateau_patience)
+        steps = config.epochs * len(shuffled_loader(self.train_samples, config.batch_size, self.device, seed=0))
+        return OneCycleLR(optimizer, config.learning_rate, total_steps=steps)
 
     def run(self) -> None:
         """Train until the last epoch or until the selection loss has stopped improving; KeyboardInterrupt is saved."""
@@ -162,7 +167,8 @@ class Trainer:
             data_share=stopwatch.data_s / seconds,
         )
         progress.history.append(row)
-        state.scheduler.step(selection.loss)
+        if isinstance(state.scheduler, ReduceLROnPlateau):
+            state.scheduler.step(selection.loss)
         if selection.loss < progress.best_loss:
             progress.best_loss, progress.best_epoch = selection.loss, progress.epoch
             best = Checkpoint(state.network, config.resolution, plain(config), row)
@@ -214,6 +220,8 @@ class Trainer:
         losses.backward()
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), self.config.max_grad_norm)
         state.optimizer.step()
+        if isinstance(state.scheduler, OneCycleLR):
+            state.scheduler.step()
         return losses
 
     def _forward(self, faces: Tensor, batch: Batch, sums: EpochSums) -> Tensor:

@@ -1,0 +1,1 @@
+"""How a Triton server is started, checked and watched."""
