@@ -1,0 +1,52 @@
+"""Pictures that stand in for faces: what the network says of them is arbitrary, but not the same for any two."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from contract.spec import IMAGE, Images
+
+SUFFIXES = ("png", "jpg", "webp", "bmp")
+
+
+def make_pictures(count: int, *, seed: int = 0) -> Images:
+    """Smooth random colours, uint8 [count, 128, 128, 3]."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), np.uint8)
+    size = IMAGE.dims[:2]
+    return np.stack([np.asarray(Image.fromarray(c).resize(size, Image.Resampling.BICUBIC)) for c in coarse])
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Images:
+    return make_pictures(70)
+
+
+@pytest.fixture(scope="session")
+def files(pictures: Images, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The first eight as files of all formats, larger than the canonical image and not square."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = [folder / f"{index}.{SUFFIXES[index % len(SUFFIXES)]}" for index in range(8)]
+    for path, pixels in zip(paths, pictures, strict=False):
+        Image.fromarray(pixels).resize((320, 240)).save(path)
+    return paths
+
+
+@pytest.fixture(params=["grpc", "http"])
+def url(request: pytest.FixtureRequest, triton_server: Any) -> str:
+    """The shared server, over either protocol."""
+    address: str = getattr(triton_server, f"{request.param}_url")
+    return address
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
