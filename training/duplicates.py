@@ -21,12 +21,17 @@ _MOST_HELD_OUT_FIRST = ("holdout", "selection", "train", "age_zero")
 
 
 def duplicates(
-    faces: Sequence[Face], digests: Sequence[str], *, elsewhere: Collection[str] = ()
+    faces: Sequence[Face],
+    digests: Sequence[str],
+    *,
+    keep_whole: str | None = None,
+    elsewhere: Collection[str] = (),
 ) -> Iterator[tuple[int, Rejection]]:
     """Yield the position of each face to leave out, with the reason.
 
     `digests` are the faces' pixels as training.decoding.pixels_digest gives them, empty where a picture could not be
-    read; `elsewhere` those of other datasets, whose pictures this one gives up.
+    read; `elsewhere` those of other datasets, whose pictures this one gives up. What stands in the split `keep_whole`
+    stays, however often and however labelled, and its copies in other splits go.
     """
     copies_of = defaultdict(list)
     for position, digest in enumerate(digests):
@@ -36,7 +41,7 @@ def duplicates(
         if digest in elsewhere:
             yield from ((i, _rejection(faces[i], "duplicate in another dataset")) for i in copies)
         elif len(copies) > 1:
-            yield from _within(faces, copies)
+            yield from _within(faces, copies, keep_whole)
 
 
 def digests_of_manifests(manifests: Sequence[Path]) -> frozenset[str]:
@@ -48,9 +53,12 @@ def digests_of_manifests(manifests: Sequence[Path]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _within(faces: Sequence[Face], copies: Sequence[int]) -> Iterator[tuple[int, Rejection]]:
-    kept, *others = sorted(copies, key=lambda i: _MOST_HELD_OUT_FIRST.index(faces[i].split))
-    if any(_labels(faces[i]) != _labels(faces[kept]) for i in others):
+def _within(faces: Sequence[Face], copies: Sequence[int], keep_whole: str | None) -> Iterator[tuple[int, Rejection]]:
+    order = dict.fromkeys((keep_whole, *_MOST_HELD_OUT_FIRST))
+    kept, *others = sorted(copies, key=lambda i: list(order).index(faces[i].split))
+    if faces[kept].split == keep_whole:
+        others = [i for i in copies if faces[i].split != keep_whole]
+    elif any(_labels(faces[i]) != _labels(faces[kept]) for i in others):
         names = ", ".join(faces[i].id for i in copies)
         yield from ((i, _rejection(faces[i], "same picture with different labels", names)) for i in copies)
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 from contract.samples import Protocol
 from contract.spec import EMOTIONS
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_AGE_YEARS = 120  # older than anyone has been, bar one
 NO_EMOTION = (math.nan,) * len(EMOTIONS)
 

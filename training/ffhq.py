@@ -19,23 +19,19 @@ from typing import Literal
 import tyro
 from tqdm import tqdm
 
-from training.faces import DatasetError, Face, Faces, Rejection
+from training.faces import IMAGE_SUFFIXES, DatasetError, Face, Faces, Rejection
 from training.ffhq_features import AnnotationError, FaceLabels, try_annotations
 from training.packing import one_line_errors, pack, write_labels
 from training.parallel import map_in_processes
 from training.splits import HashSplit
+from training.synthetic import DESCRIPTION_NAME
 
 FIRST_SELECTION_ID = 57_000  # taken out of the published training ids, for choosing a model
 FIRST_HOLDOUT_ID = 60_000  # the published validation
 
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _IMAGE_FOLDERS = ("thumbnails128x128", "images1024x1024")  # the first is small and canonical already
 _ANNOTATION_FOLDERS = ("json",)
 _ANNOTATIONS_A_TASK = 500
-_NOTES = (
-    "The labels are what Azure's face service, retired since, said of the thumbnails: a model's output, not truth.",
-    "The published protocol tests on its own training images too: its figures are contaminated.",
-)
 _NUMBER = re.compile(r"\d{5}")
 
 
@@ -60,7 +56,7 @@ def main(config: FfhqConfig) -> str:
     annotations = find_numbered(config.annotations, (".json",), _ANNOTATION_FOLDERS)
     images = None
     if config.images is not None and not config.labels_only:
-        images = find_numbered(config.images, _IMAGE_SUFFIXES, _IMAGE_FOLDERS)
+        images = find_numbered(config.images, IMAGE_SUFFIXES, _IMAGE_FOLDERS)
     source = collect(config, annotations, images)
     if images is None:
         return write_labels(source, config.out)
@@ -82,7 +78,8 @@ def collect(config: FfhqConfig, annotations: Mapping[str, Path], images: Mapping
             faces.append(Face(id_, image, part, labels.age, labels.gender, labels.emotion))
     without_annotation = {id_: path for id_, path in (images or {}).items() if id_ not in annotations}
     rejections += [Rejection(id_, path, "missing annotation") for id_, path in without_annotation.items()]
-    return Faces("FFHQ with FFHQ-Features", faces, rejections, [how_split, *_NOTES], ("holdout", "published"))
+    title, notes = _origin(config.annotations)
+    return Faces(title, faces, rejections, [how_split, *notes], ("holdout", "published"))
 
 
 def find_numbered(folder: Path, suffixes: Sequence[str], subfolders: Sequence[str]) -> dict[str, Path]:
@@ -112,6 +109,17 @@ def _numbered_files(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
         for path in sorted(files, key=lambda path: (suffixes.index(path.suffix.lower()), path.name)):
             found.setdefault(path.stem, path)
     return dict(sorted(found.items()))
+
+
+def _origin(annotations: Path) -> tuple[str, Sequence[str]]:
+    """Title and notes of the card: faces drawn by training.synthetic come in the same layout."""
+    contaminated = "The published protocol tests on its own training images too: its figures are contaminated."
+    if any((folder / DESCRIPTION_NAME).exists() for folder in (annotations, annotations.parent)):
+        return "synthetic faces in FFHQ's layout", ["The labels are what the faces were drawn from.", contaminated]
+    azure = (
+        "The labels are what Azure's face service, retired since, said of the thumbnails: a model's output, not truth."
+    )
+    return "FFHQ with FFHQ-Features", [azure, contaminated]
 
 
 def _split(config: FfhqConfig, ids: Iterable[str]) -> tuple[Callable[[str], str], str]:

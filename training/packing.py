@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ class Duplicates:
     """Which repeated pictures to leave out; by default none."""
 
     within: bool = False
+    keep_whole: str | None = None  # a published split in which repeated pictures stay, lest it be another set
     of_manifests: tuple[Path, ...] = ()  # other datasets, whose pictures this one gives up
 
 
@@ -55,9 +56,10 @@ def pack(source: Faces, out: Path, *, workers: int, drop: Duplicates = Duplicate
     fingerprint = _fingerprint(source, drop)
     if not _is_finished(out, fingerprint):
         _require_faces(source, source.faces, source.rejections)
+        elsewhere = digests_of_manifests(drop.of_manifests)
         files = [face.image for face in source.faces if face.image is not None]
         decoded = decode_images(files, work / "chunks", fingerprint=fingerprint, workers=workers)
-        _finish(source, decoded, out, drop)
+        _finish(source, decoded, dict(_rejections(source.faces, decoded, drop, elsewhere)), out)
         _write_text(out / FINGERPRINT_NAME, fingerprint)
     shutil.rmtree(work, ignore_errors=True)
     return (out / CARD_NAME).read_text()
@@ -84,12 +86,11 @@ def one_line_errors(program: str) -> Iterator[None]:
         sys.exit(f"{program}: {error}")
 
 
-def _finish(source: Faces, decoded: DecodedImages, out: Path, drop: Duplicates) -> None:
+def _finish(source: Faces, decoded: DecodedImages, left_out: Mapping[int, Rejection], out: Path) -> None:
     """Make every file beside the chunks, then move them into the folder: the manifest, last, completes it."""
-    rejections = dict(_rejections(source.faces, decoded, drop))
-    kept = np.array([i not in rejections for i in range(len(source.faces))])
+    kept = np.array([i not in left_out for i in range(len(source.faces))])
     faces = [face for face, keep in zip(source.faces, kept, strict=True) if keep]
-    rejected = [*source.rejections, *rejections.values()]
+    rejected = [*source.rejections, *left_out.values()]
     _require_faces(source, faces, rejected)
     ready = out / _WORK_NAME / "ready"
     ready.mkdir(exist_ok=True)
@@ -101,12 +102,14 @@ def _finish(source: Faces, decoded: DecodedImages, out: Path, drop: Duplicates) 
         (ready / name).replace(out / name)
 
 
-def _rejections(faces: Sequence[Face], decoded: DecodedImages, drop: Duplicates) -> Iterator[tuple[int, Rejection]]:
+def _rejections(
+    faces: Sequence[Face], decoded: DecodedImages, drop: Duplicates, elsewhere: Collection[str]
+) -> Iterator[tuple[int, Rejection]]:
+    """The position of each face whose picture is unreadable or repeated."""
     for i in np.flatnonzero(~decoded.readable).tolist():
         yield i, Rejection(faces[i].id, faces[i].image, "unreadable image", str(decoded.errors[i]))
     if drop.within or drop.of_manifests:
-        elsewhere = digests_of_manifests(drop.of_manifests)
-        yield from duplicates(faces, decoded.digests.tolist(), elsewhere=elsewhere)
+        yield from duplicates(faces, decoded.digests.tolist(), keep_whole=drop.keep_whole, elsewhere=elsewhere)
 
 
 def _write_images(decoded: DecodedImages, kept: np.ndarray[tuple[int], np.dtype[np.bool_]], path: Path) -> None:
