@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc import InferResult, service_pb2
-from tritonclient.utils import InferenceServerException, serialize_byte_tensor
+from tritonclient.utils import serialize_byte_tensor
 
 from clients.errors import (
     AccessDenied,
@@ -54,7 +54,7 @@ def decode(call: Call, message: Any, *, url: str) -> Reply:
     result = InferResult(message)
     try:
         return {t.name: array for t in OUTPUTS if (array := result.as_numpy(t.name)) is not None}
-    except (ValueError, TypeError, InferenceServerException) as error:
+    except Exception as error:  # tritonclient's parser lets struct.error, ValueError and others through
         raise InvalidReply(f"{url}: the reply's tensors cannot be read: {error}") from error
 
 
