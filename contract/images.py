@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +39,13 @@ def canonical(data: bytes) -> Face:
     if len(data) > MAX_ENCODED_BYTES:
         raise ImageError(f"the image has {len(data):,} bytes, more than {MAX_ENCODED_BYTES:,}; send a smaller file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's bomb warning: _check_header is stricter
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-                return _to_canonical(picture)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            return _to_canonical(picture)
     except ImageError:
         raise
     except UnidentifiedImageError:
         raise ImageError(f"not an image: no {', '.join(FORMATS)} header in {len(data):,} bytes") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # an exception under -W error
         raise ImageError(f"the image has more than {MAX_PIXELS:,} pixels; send a smaller one") from None
     except Exception as error:  # decoders of hostile bytes raise OSError, SyntaxError, struct.error, IndexError, ...
         raise ImageError(f"the image is truncated or corrupt: {error}") from error
@@ -75,10 +72,10 @@ def canonical_picture(picture: Image.Image) -> Face:
 def _to_canonical(picture: Image.Image) -> Face:
     _check_header(picture)
     orientation = picture.getexif().get(0x0112, 1)
-    if picture.format == "JPEG":
-        # The decoder itself scales by 1/2, 1/4 or 1/8; twice the target keeps the final resize antialiased.
-        picture.draft(None, (2 * IMAGE_SIDE_PX, 2 * IMAGE_SIDE_PX))
-    rgb = ImageOps.fit(_to_rgb(picture), (IMAGE_SIDE_PX, IMAGE_SIDE_PX), Image.Resampling.LANCZOS)
+    # A JPEG's decoder itself scales by 1/2, 1/4 or 1/8; twice the target keeps the final resize antialiased.
+    picture.draft(None, (2 * IMAGE_SIDE_PX, 2 * IMAGE_SIDE_PX))
+    square = ImageOps.fit(_to_eight_bits(picture), (IMAGE_SIDE_PX, IMAGE_SIDE_PX), Image.Resampling.LANCZOS)
+    rgb = _on_white(square) if square.mode == "RGBA" else square
     # A centred square turns and mirrors in place, so orientation comes last, on 128 x 128 pixels.
     if (transposition := _TRANSPOSITIONS.get(orientation)) is not None:
         rgb = rgb.transpose(transposition)
@@ -104,14 +101,16 @@ def _check_header(picture: Image.Image) -> None:
         raise ImageError(f"the image is {width} x {height}; a face needs at least {MIN_SIDE_PX} pixels a side")
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
+def _to_eight_bits(picture: Image.Image) -> Image.Image:
+    """RGB, or RGBA where something is transparent."""
     if picture.mode.startswith("I"):  # 16-bit grey: convert() would clip to 255 instead of scaling
         grey: NDArray[Any] = np.asarray(picture)
         return Image.fromarray((grey.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        rgba = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return picture.convert("RGB")
+    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+
+
+def _on_white(rgba: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
 if __name__ == "__main__":

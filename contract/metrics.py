@@ -119,9 +119,15 @@ def evaluate_stream(predict_stream: PredictStream, samples: Samples, *, batch_si
 
 
 def score(predictions: Predictions, labels: Labels, *, seed: int = 0) -> Report:
-    """Compare predictions with labels, face by face. Raises ValueError where there are none or not one a label."""
+    """Compare predictions with labels, face by face.
+
+    Raises ValueError where there are none, not one a label, or some are not finite: NaN stands for a missing label, so
+    a model that overflowed would lose its worst faces from the means and look better than it is.
+    """
     if len(predictions) != len(labels) or not len(labels):
         raise ValueError(f"got {len(predictions)} predictions for {len(labels)} labelled faces")
+    if broken := predictions.not_finite():
+        raise ValueError(f"{broken} of {len(predictions)} predictions are not finite; check the model's precision")
     per_face = _PerFace.of(predictions, labels)
     rng = np.random.default_rng(seed)
     group_of = np.where(np.isnan(labels.age), -1, age_group_index(np.nan_to_num(labels.age)))

@@ -22,6 +22,7 @@ MANIFEST_NAME = "manifest.csv"
 IMAGES_NAME = "images.npy"
 # path is relative to the manifest's folder; a label that a dataset lacks is an empty field, read as NaN.
 COLUMNS = ("id", "path", "age", "gender", *EMOTIONS, "split")
+_COLUMN_DTYPES = dict.fromkeys(COLUMNS, float) | dict.fromkeys(("id", "path", "split"), str)
 
 Protocol = Literal["holdout", "published"]
 Role = Literal["train", "selection", "test"]
@@ -118,7 +119,7 @@ def load_samples(manifest: Path, role: Role = "test", protocol: Protocol = "hold
 def read_manifest(manifest: Path) -> pd.DataFrame:
     """The whole table: COLUMNS, and any others that its dataset has. Raises ManifestError."""
     try:
-        table = pd.read_csv(manifest, dtype={"id": str, "path": str, "split": str})
+        table = pd.read_csv(manifest, dtype=_COLUMN_DTYPES)
     except FileNotFoundError:
         raise ManifestError(f"{manifest} does not exist; make it with python -m training.ffhq or make data") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
@@ -142,7 +143,7 @@ def write_manifest(table: pd.DataFrame, manifest: Path) -> None:
 def map_images(path: Path, rows: int) -> Images:
     """The packed images of a manifest with so many rows, mapped. Raises ManifestError where the two do not fit."""
     try:
-        packed: Images = np.load(path, mmap_mode="r", allow_pickle=False)
+        packed: Images = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise ManifestError(f"{path} does not exist; make it again with python -m training.ffhq") from None
     except ValueError as error:

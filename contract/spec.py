@@ -66,6 +66,11 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.age)
 
+    def not_finite(self) -> int:
+        """How many faces have a NaN or an infinity in any output."""
+        finite = np.isfinite(self.age) & np.isfinite(self.gender) & np.isfinite(self.emotion).all(1)
+        return int((~finite).sum())
+
     @classmethod
     def from_outputs(cls, outputs: Mapping[str, NDArray[Any]]) -> Predictions:
         """From the model's output tensors by name, each with its batch dimension."""
