@@ -38,7 +38,7 @@ def evaluate_model(predict: Predict, samples: Samples, *, batch_size: int = 32, 
 
 
 def predict_all(predict: Predict, samples: Samples, *, batch_size: int = 32, name: str = "model") -> Predictions:
-    """What the model says of every sample, in order, with a progress bar."""
+    """What the model says of every sample, in order, with a progress bar. Raises ModelFileError for NaN or infinity."""
     with tqdm(total=len(samples), desc=f"evaluating {name}", unit="face", leave=False) as bar:
 
         def predictions() -> Iterator[Predictions]:
@@ -46,7 +46,10 @@ def predict_all(predict: Predict, samples: Samples, *, batch_size: int = 32, nam
                 yield predict(images)
                 bar.update(len(images))
 
-        return Predictions.concatenate(predictions())
+        answers = Predictions.concatenate(predictions())
+    if broken := answers.not_finite():
+        raise ModelFileError(f"{broken} of {len(answers)} answers of {name} are not finite; is its precision too low?")
+    return answers
 
 
 def main(config: EvaluateConfig) -> None:
