@@ -1,7 +1,11 @@
-"""The Triton server that ships in the wheel nvidia-pytriton: where it is and what it needs around it to run."""
+"""The Triton server that ships in the wheel nvidia-pytriton: where it is and what it needs around it to run.
+
+It has the Python backend only and needs no GPU, so it reads `configs/cpu.pbtxt` where a model has one.
+"""
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import shutil
@@ -11,25 +15,20 @@ from pathlib import Path
 
 from contract.files import replacing
 from serving.errors import SetupError
+from serving.launch import LOOPBACK, PROJECT, Launch, Ports
 
-PROJECT = Path(__file__).resolve().parent.parent
-DEFAULT_VENV = PROJECT / ".venv-triton"
+DEFAULT_VENV = Path(os.environ.get("TRITON_VENV") or PROJECT / ".venv-triton")
+CPU_CONFIG_NAME = "cpu"
+STUB_NAME = "triton_python_backend_stub"
 
-# Asked of the environment's own interpreter, whose libpython the Python backend's processes load.
+# Asked of the environment's own interpreter.
 _PROBE = """
-import ctypes, importlib.util, json, sysconfig
-library = sysconfig.get_config_var("INSTSONAME") or ""
-folder = sysconfig.get_config_var("LIBDIR") or ""
-def loads(path):
-    try:
-        return bool(ctypes.CDLL(path))
-    except OSError:
-        return False
+import importlib.util, json, sys, sysconfig
+package = importlib.util.find_spec("pytriton")
 print(json.dumps({
     "version": sysconfig.get_python_version(),
-    "package": (importlib.util.find_spec("pytriton") or type("", (), {"origin": None})).origin,
-    "library_folder": folder if loads(f"{folder}/{library}") else None,
-    "library_known": loads(library) if ".so" in library else loads(f"libpython{sysconfig.get_python_version()}.so.1.0"),
+    "package": package and package.submodule_search_locations[0],
+    "library_folders": [sysconfig.get_config_var("LIBDIR"), sys.base_prefix + "/lib"],
 }))
 """
 
@@ -42,41 +41,73 @@ class Installation:
     backends: Path
     environment: dict[str, str]
 
+    def launch(self, arguments: list[str], ports: Ports) -> Launch:
+        """How to start it, listening on the loopback interface."""
+        listening = [
+            f"--{name}-{part}={value}"
+            for name, port in (("http", ports.http), ("grpc", ports.grpc), ("metrics", ports.metrics))
+            for part, value in (("address", LOOPBACK), ("port", port))
+        ]
+        command = [str(self.binary), f"--backend-directory={self.backends}", *arguments, *listening]
+        return Launch((*_ending_with_its_parent(), *command), self.environment)
+
 
 def find_installation(venv: Path = DEFAULT_VENV) -> Installation:
     """Look into a virtual environment and complete its Python backend. Raises SetupError for what is missing."""
-    python = venv / "bin" / "python"
-    if not python.exists():
-        raise SetupError(f"{venv} does not exist; install the server with make setup")
-    probe = json.loads(subprocess.run([python, "-c", _PROBE], check=True, capture_output=True, text=True).stdout)
-    if probe["package"] is None:
-        raise SetupError(f"{venv} lacks the package nvidia-pytriton; install it again with make setup")
-    version, library_folder = probe["version"], probe["library_folder"]
-    if library_folder is None and not probe["library_known"]:
-        raise SetupError(
-            f"the Python backend needs libpython{version}.so.1.0; install it, on Debian with apt-get install "
-            f"libpython{version}"
-        )
-    package = Path(probe["package"]).parent / "tritonserver"
-    _place_stub(package, version)
+    venv = venv.absolute()
+    found = _probe(venv)
+    version = found["version"]
+    folders = [folder for folder in found["library_folders"] if Path(folder, f"libpython{version}.so.1.0").exists()]
     environment = {
         **os.environ,
-        "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",  # the backend's processes run its `python3`
-        "PYTHONPATH": str(PROJECT),  # the models import contract
-        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, (library_folder, os.environ.get("LD_LIBRARY_PATH")))),
+        "PATH": os.pathsep.join([str(venv / "bin"), os.environ.get("PATH", os.defpath)]),  # whose python3 the stub runs
+        "LD_LIBRARY_PATH": os.pathsep.join([*folders, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
     }
-    return Installation(package / "bin" / "tritonserver", package / "backends", environment)
+    server = Path(found["package"], "tritonserver")
+    installation = Installation(server / "bin" / "tritonserver", server / "backends", environment)
+    _place_stub(server, version)
+    _check_stub(installation, version)
+    return installation
 
 
-def _place_stub(package: Path, version: str) -> None:
+def _probe(venv: Path) -> dict[str, str]:
+    python = venv / "bin" / "python"
+    if not python.exists():
+        raise SetupError(f"{venv} does not exist; install the server with make setup, or name another in TRITON_VENV")
+    probe = subprocess.run([python, "-c", _PROBE], capture_output=True, text=True, check=False)
+    if probe.returncode != 0:
+        reason = (probe.stderr.strip() or f"status {probe.returncode}").splitlines()[-1]
+        raise SetupError(f"{python} does not run ({reason}); install the server again with make setup")
+    found: dict[str, str] = json.loads(probe.stdout)
+    if found["package"] is None:
+        raise SetupError(f"{venv} lacks the package nvidia-pytriton; install it again with make setup")
+    return found
+
+
+def _place_stub(server: Path, version: str) -> None:
     """The wheel keeps one stub for each Python version; the backend looks for one beside its library."""
-    source = package / "python_backend_stubs" / version / "triton_python_backend_stub"
-    target = package / "backends" / "python" / source.name
+    source = server / "python_backend_stubs" / version / STUB_NAME
+    target = server / "backends" / "python" / STUB_NAME
     if not source.exists():
         versions = ", ".join(sorted(path.name for path in source.parent.parent.iterdir()))
-        raise SetupError(
-            f"the server has no Python backend for Python {version}; make .venv-triton with one of {versions}"
-        )
-    if not target.exists() or target.read_bytes() != source.read_bytes():
+        raise SetupError(f"the server has no Python backend for Python {version}; make .venv-triton with {versions}")
+    if not target.exists() or not filecmp.cmp(source, target, shallow=False):
         with replacing(target) as temporary:
             shutil.copy2(source, temporary)
+
+
+def _check_stub(installation: Installation, version: str) -> None:
+    """Start the stub itself: without arguments it only asks for some, unless the dynamic loader complains first."""
+    stub = installation.backends / "python" / STUB_NAME
+    started = subprocess.run([stub], env=installation.environment, capture_output=True, text=True, check=False)
+    if started.returncode == 127:
+        reason = started.stderr.strip().rpartition("error while loading shared libraries: ")[2]
+        raise SetupError(
+            f"the server's Python backend cannot start: {reason}; install it, on Debian with apt-get install "
+            f"libpython{version}"
+        )
+
+
+def _ending_with_its_parent() -> list[str]:
+    """A prefix of the command, where util-linux is installed: without, a kill -9 of ours leaves the server behind."""
+    return ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []

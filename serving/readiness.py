@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import urllib.request
+from http import HTTPStatus
 from typing import Any
 
 import numpy as np
@@ -29,13 +31,14 @@ _MODELS: dict[str, tuple[TensorSpec, tuple[TensorSpec, ...]]] = {
 }
 
 
-def is_ready(grpc_url: str) -> bool:
+def is_ready(http_url: str) -> bool:
     """Whether the server says that all its models are loaded; False also where nothing listens yet."""
-    with grpc.InferenceServerClient(grpc_url.removeprefix("grpc://")) as client:
-        try:
-            return bool(client.is_server_ready(client_timeout=1.0))
-        except InferenceServerException:
-            return False
+    # Not through gRPC: after a refused connection its channels wait a second before they try again.
+    try:
+        with urllib.request.urlopen(f"{http_url}/v2/health/ready", timeout=1.0) as answer:
+            return bool(answer.status == HTTPStatus.OK)
+    except OSError:  # refused, timed out, or not ready (an HTTPError)
+        return False
 
 
 def warm_up(grpc_url: str, *, timeout_s: float = 60.0) -> list[str]:

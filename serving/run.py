@@ -1,4 +1,4 @@
-"""Serve a model repository on this machine until Ctrl-C.
+"""Serve a model repository on this machine until Ctrl-C, or while a command runs.
 
 python -m serving.run --repository model_repository --http-port 8000 --grpc-port 8001
 """
@@ -10,42 +10,58 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import tyro
 
-from serving.errors import ServingError
+from serving.errors import ServingError, StartError
 from serving.server import ServerOptions, TritonServer
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Start the Triton server on CPU, wait until every model answers, and serve until Ctrl-C."""
+    """Start the Triton server, wait until every model answers, and serve until Ctrl-C."""
 
     repository: Path = Path("model_repository")
     then: str | None = None  # a shell command to run against it, with GRPC_URL, HTTP_URL, METRICS_URL; then stop
-    options: tyro.conf.OmitArgPrefixes[ServerOptions] = field(default_factory=ServerOptions)
+    server: tyro.conf.OmitArgPrefixes[ServerOptions] = field(default_factory=ServerOptions)
 
 
 def main(config: RunConfig) -> int:
-    """The exit status: that of `then`, or of a server that ended by itself."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    """The exit status: that of `then`. Raises StartError for a server that ends by itself."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ask for the same
     started = time.perf_counter()
-    with TritonServer(config.repository, config.options) as server:
-        print(f"ready after {time.perf_counter() - started:.1f} s, log in {config.options.log}", flush=True)
+    with TritonServer(config.repository, config.server) as server:
         print(
-            f"  gRPC     {server.grpc_url}\n  HTTP     {server.http_url}\n  metrics  {server.metrics_url}", flush=True
+            f"ready after {time.perf_counter() - started:.1f} s, log in {config.server.log}\n"
+            f"  gRPC     {server.grpc_url}\n  HTTP     {server.http_url}\n  metrics  {server.metrics_url}",
+            flush=True,
         )
-        if config.then is None:
-            return server.wait()
-        urls = {"GRPC_URL": server.grpc_url, "HTTP_URL": server.http_url, "METRICS_URL": server.metrics_url}
-        return subprocess.run(config.then, shell=True, env={**os.environ, **urls}, check=False).returncode
+        if config.then is not None:
+            return run_command(config.then, server)
+        print("Ctrl-C stops it", flush=True)
+        try:
+            status = server.wait()
+        except KeyboardInterrupt:
+            return 0
+    raise StartError(f"the server ended by itself with status {status}; its log is {config.server.log}")
 
 
-def _interrupt(_signal: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+def run_command(command: str, server: TritonServer) -> int:
+    """Run a shell command with the server's addresses in its environment; its status as a shell gives it."""
+    urls = {"GRPC_URL": server.grpc_url, "HTTP_URL": server.http_url, "METRICS_URL": server.metrics_url}
+    # A group of its own, so that an interruption reaches what the shell has started too, once.
+    process = subprocess.Popen(command, shell=True, env={**os.environ, **urls}, process_group=0)
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        process.wait()
+        raise
+    return status if status >= 0 else 128 - status
 
 
 if __name__ == "__main__":
@@ -53,5 +69,5 @@ if __name__ == "__main__":
         sys.exit(main(tyro.cli(RunConfig)))
     except ServingError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("stopped")
+    except KeyboardInterrupt:  # while it started, or while the command ran
+        sys.exit(130)

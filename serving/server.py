@@ -7,9 +7,8 @@ with TritonServer(Path("model_repository")) as server:
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import signal
-import socket
 import subprocess
 import time
 from contextlib import suppress
@@ -20,10 +19,9 @@ from typing import Self
 
 from contract.spec import MODEL_NAME
 from serving.errors import SetupError, StartError
-from serving.installation import DEFAULT_VENV, find_installation
+from serving.installation import CPU_CONFIG_NAME, DEFAULT_VENV, find_installation
+from serving.launch import PROJECT, Launch, Ports, server_arguments
 from serving.readiness import is_ready, warm_up
-
-LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,10 @@ class ServerOptions:
     grpc_port: int = 8001
     metrics_port: int = 8002
     log: Path = Path("runs/serve/triton.log")
-    verbose: bool = False
+    verbose: bool = False  # the server logs every request
     explicit_models: bool = False  # load and unload models by request only, as promotion does
     venv: Path = DEFAULT_VENV
-    start_timeout_s: float = 60.0  # a quiet machine needs 4
+    start_timeout_s: float = 60.0  # a quiet machine needs 3
     stop_timeout_s: float = 10.0  # for requests in flight, before they are broken off
 
 
@@ -55,19 +53,19 @@ class TritonServer:
         self.repository = repository
         self.options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self._ports: dict[str, int] = {}
+        self._ports = Ports(options.http_port, options.grpc_port, options.metrics_port)
 
     @property
     def http_url(self) -> str:
-        return f"http://{LOOPBACK}:{self._ports['http']}"
+        return self._ports.http_url
 
     @property
     def grpc_url(self) -> str:
-        return f"grpc://{LOOPBACK}:{self._ports['grpc']}"
+        return self._ports.grpc_url
 
     @property
     def metrics_url(self) -> str:
-        return f"http://{LOOPBACK}:{self._ports['metrics']}/metrics"
+        return self._ports.metrics_url
 
     @property
     def pid(self) -> int:
@@ -86,13 +84,14 @@ class TritonServer:
     def start(self) -> None:
         """Start the server and wait until every model has answered."""
         _check_repository(self.repository)
-        installation = find_installation(self.options.venv)
-        self._ports = _choose_ports(self.options)
+        self._ports = Ports(self.options.http_port, self.options.grpc_port, self.options.metrics_port).chosen()
+        launch = self._launch()
         self.options.log.parent.mkdir(parents=True, exist_ok=True)
         with self.options.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*_ending_with_its_parent(), str(installation.binary), *self._arguments(installation.backends)],
-                env=installation.environment,
+                launch.arguments,
+                env=launch.environment,
+                cwd=PROJECT,  # where the models find `contract`: their interpreters look there first, not in PYTHONPATH
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -114,85 +113,62 @@ class TritonServer:
         if process is None:
             return
         process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(self.options.stop_timeout_s + 5)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # a backend process that outlived the server
-        process.wait()
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(self.options.stop_timeout_s + 5)
+        finally:  # also when a second Ctrl-C comes meanwhile
+            _end_group(process)
 
     def kill(self) -> None:
         """End it as a crash would, with kill -9."""
         process, self._process = self._running(), None
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _end_group(process)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise StartError("the server is not running; start it first")
         return self._process
 
-    def _arguments(self, backends: Path) -> list[str]:
-        options = self.options
-        arguments = {
-            "model-repository": self.repository,
-            "model-config-name": "cpu",
-            "backend-directory": backends,
-            "exit-timeout-secs": round(options.stop_timeout_s),
-            "log-verbose": int(options.verbose),
-        }
-        for protocol, port in self._ports.items():
-            arguments |= {f"{protocol}-address": LOOPBACK, f"{protocol}-port": port}
-        listed = [f"--{name}={value}" for name, value in arguments.items()]
-        if options.explicit_models:
-            models = sorted(path.parent.name for path in self.repository.glob("*/config.pbtxt"))
-            listed += ["--model-control-mode=explicit", *(f"--load-model={name}" for name in models)]
-        return listed
+    def _launch(self) -> Launch:
+        arguments = server_arguments(
+            self.repository.absolute(),
+            config_name=CPU_CONFIG_NAME,
+            model_control=self.options.explicit_models,
+            verbose=self.options.verbose,
+            exit_timeout_s=self.options.stop_timeout_s,
+        )
+        return find_installation(self.options.venv).launch(arguments, self._ports)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.options.start_timeout_s
-        while not is_ready(self.grpc_url):
+        while not is_ready(self.http_url):
             if (status := self._running().poll()) is not None:
                 raise StartError(f"the server ended with status {status}: {_reason(self.options.log)}")
             if time.monotonic() > deadline:
                 raise StartError(f"not ready after {self.options.start_timeout_s:.0f} s: {_reason(self.options.log)}")
-            time.sleep(0.05)
+            time.sleep(0.02)
         warm_up(self.grpc_url)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # the server, or a backend process that outlived it
+    process.wait()
 
 
 def _check_repository(repository: Path) -> None:
     if not (repository / MODEL_NAME / "config.pbtxt").exists():
         raise SetupError(f"{repository} is no model repository: it has no {MODEL_NAME}/config.pbtxt")
-    if not list((repository / MODEL_NAME).glob("[0-9]*/model.onnx")):
-        raise SetupError(f"{repository / MODEL_NAME} has no version with a model.onnx; make one with make export")
-
-
-def _choose_ports(options: ServerOptions) -> dict[str, int]:
-    """The wanted ports, all seen free at one moment. Raises SetupError naming the option of one that is taken."""
-    wanted = {"http": options.http_port, "grpc": options.grpc_port, "metrics": options.metrics_port}
-    held: dict[str, socket.socket] = {}
-    try:
-        for protocol, port in wanted.items():
-            held[protocol] = socket.socket()
-            held[protocol].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                held[protocol].bind((LOOPBACK, port))
-            except OSError:
-                raise SetupError(
-                    f"port {port} is in use; stop what listens there or choose another with --{protocol}-port"
-                ) from None
-        return {protocol: sock.getsockname()[1] for protocol, sock in held.items()}
-    finally:
-        for sock in held.values():
-            sock.close()
-
-
-def _ending_with_its_parent() -> list[str]:
-    """A prefix of the command, where util-linux is installed: without, a kill -9 of ours leaves the server behind."""
-    return ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+    versions = [int(folder.name) for folder in (repository / MODEL_NAME).iterdir() if folder.name.isdecimal()]
+    model = repository / MODEL_NAME / str(max(versions, default=1)) / "model.onnx"
+    if not model.exists():
+        raise SetupError(f"{model} is missing; make it with make export")
 
 
 def _reason(log: Path) -> str:
     """The server's own words: its error lines, or the last line where it had none."""
     lines = log.read_text(errors="replace").splitlines()
-    errors = [line.partition("] ")[2].strip(' "') for line in lines if line.startswith("E")]
-    return "; ".join(errors) or (lines[-1] if lines else "it said nothing") + f" (all of it: {log})"
+    errors = [line.partition("] ")[2].strip(' "') for line in lines if re.match(r"E\d{4} ", line)]
+    # Said by every start without a GPU. Of the rest, the first is the cause; a model's names its Python traceback.
+    errors = [error.replace("\\n", " ") for error in errors if "Cuda" not in error and "CUDA" not in error]
+    return (errors or lines[-1:] or ["it said nothing"])[0].strip() + f" (all of it: {log})"
