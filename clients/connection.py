@@ -82,7 +82,6 @@ class Connection:
             ("grpc.keepalive_time_ms", KEEPALIVE_MS),
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_MS),
             ("grpc.enable_http_proxy", 0),  # as with http://: the address given is the one connected to
         ]

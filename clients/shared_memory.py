@@ -21,7 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
-from clients.errors import DeadlineExceeded, FaceAttributesError, InvalidInput, ServerUnavailable, SharedMemoryWarning
+from clients.errors import (
+    DeadlineExceeded,
+    FaceAttributesError,
+    InvalidInput,
+    ModelNotFound,
+    ServerUnavailable,
+    SharedMemoryWarning,
+)
 from clients.protocol import REGISTER_REGION, UNREGISTER_REGION, Call, Flow, RegionSlice
 from contract.spec import IMAGE, MAX_BATCH_SIZE, MODEL_NAME, Images
 
@@ -61,7 +68,12 @@ class SharedMemory:
             yield None
             return
         with self._region.lend(images) as place:
-            yield place
+            try:
+                yield place
+            except (InvalidInput, ModelNotFound) as error:
+                if place and place.name in str(error):  # unnoticed by us, the server has been restarted
+                    raise ServerUnavailable(f"{error}; it has to be registered again") from error
+                raise
 
     def forget_registration(self) -> None:
         """The connection broke: what comes up at the address may be a new server."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from contract.spec import IMAGE, Images
+from serving.server import ServerOptions, TritonServer
 
 SUFFIXES = ("png", "jpg", "webp", "bmp")
 
@@ -46,7 +49,21 @@ def url(request: pytest.FixtureRequest, triton_server: Any) -> str:
 
 @pytest.fixture
 def unused_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
+    return _unused_ports(1)[0]
+
+
+@pytest.fixture(scope="session")
+def mortal_server(triton_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """A server of one's own, on ports that stay the same, for tests that kill or halt it and start it again."""
+    ports = dict(zip(("http_port", "grpc_port", "metrics_port"), _unused_ports(3), strict=True))
+    log = tmp_path_factory.mktemp("mortal") / "triton.log"
+    with TritonServer(triton_server.repository, ServerOptions(**ports, log=log)) as server:
+        yield server
+
+
+def _unused_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in listeners]

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients import (
+    AccessDenied,
+    AsyncFaceAttributesClient,
+    FaceAttributesClient,
+    FaceAttributesError,
+    InvalidInput,
+    ServerUnavailable,
+    Tls,
+)
+from contract.spec import Images
+from serving.server import ServerOptions, TritonServer
+
+SECRET = "s3cr3t-t0ken"
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an authority, a server's certificate for 127.0.0.1 and a client's, made by openssl."""
+    folder = tmp_path_factory.mktemp("certificates")
+    new = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+
+    def make(name: str, *options: str) -> None:
+        files = ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem", "-subj", f"/CN={name}"]
+        subprocess.run([*new, *files, *options], check=True, capture_output=True)
+
+    signed = ["-CA", str(folder / "ca.pem"), "-CAkey", str(folder / "ca.key")]
+    make("ca")
+    make("server", *signed, "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE")
+    make("client", *signed, "-addext", "basicConstraints=CA:FALSE")
+    return folder
+
+
+@contextmanager
+def tls_in_front_of(url: str, certificates: Path) -> Iterator[str]:
+    """A proxy that ends TLS, demanding a client certificate, as deployments put before Triton; its host:port."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates / "ca.pem")
+    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.set_alpn_protocols(["h2", "http/1.1"] if url.startswith("grpc") else ["http/1.1"])
+    host, _, port = url.partition("://")[2].partition(":")
+    loop = asyncio.new_event_loop()
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, ssl.SSLError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
+
+    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0, ssl=context))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.run_until_complete(stop(server))
+        loop.close()
+
+
+async def stop(server: asyncio.Server) -> None:
+    server.close()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_tls_with_a_client_certificate(url: str, certificates: Path, pictures: Images) -> None:
+    tls = Tls(certificates / "ca.pem", certificates / "client.pem", certificates / "client.key")
+    scheme = url.partition("://")[0] + "s"
+
+    async def infer_async(address: str) -> int:
+        async with AsyncFaceAttributesClient(address, tls=tls, timeout_s=60) as client:
+            return len(await client.infer(pictures[:2]))
+
+    with tls_in_front_of(url, certificates) as authority:
+        with FaceAttributesClient(f"{scheme}://{authority}", tls=tls, timeout_s=60) as client:
+            assert len(client.infer(pictures[:2])) == 2
+        assert asyncio.run(infer_async(f"{scheme}://{authority}")) == 2
+
+
+@pytest.mark.parametrize("known", ["authority only", "nothing"])
+def test_tls_without_the_right_certificates_is_an_error_of_ours(
+    url: str, certificates: Path, pictures: Images, known: str
+) -> None:
+    tls = Tls(certificates / "ca.pem") if known == "authority only" else None
+    scheme = url.partition("://")[0] + "s"
+    with (
+        tls_in_front_of(url, certificates) as authority,
+        FaceAttributesClient(f"{scheme}://{authority}", tls=tls, retry_for_s=0) as client,
+        pytest.raises(ServerUnavailable),
+    ):
+        client.infer(pictures[:1])
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_a_missing_certificate_file_is_named(scheme: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"absent\.pem"):
+        FaceAttributesClient(f"{scheme}://127.0.0.1", tls=Tls(tmp_path / "absent.pem"))
+
+
+class RestrictedServer(TritonServer):
+    """Statistics and shared memory only for who knows the secret."""
+
+    def _arguments(self, backends: Path) -> list[str]:
+        restricted = f"statistics,shared-memory:authorization={SECRET}"
+        grpc = f"statistics,shared-memory:authorization={SECRET}"
+        return [
+            *super()._arguments(backends),
+            f"--http-restricted-api={restricted}",
+            f"--grpc-restricted-protocol={grpc}",
+        ]
+
+
+@pytest.fixture(scope="module")
+def restricted_server(triton_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    log = tmp_path_factory.mktemp("restricted") / "triton.log"
+    options = ServerOptions(http_port=0, grpc_port=0, metrics_port=0, log=log)
+    with RestrictedServer(triton_server.repository, options) as server:
+        yield server
+
+
+HEADERS = {"grpc": "triton-grpc-protocol-authorization", "http": "Authorization"}
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_restricted_endpoint_opens_with_the_header(restricted_server: TritonServer, protocol: str) -> None:
+    url = getattr(restricted_server, f"{protocol}_url")
+    with FaceAttributesClient(url, headers={HEADERS[protocol]: SECRET}) as client:
+        assert client.health().models
+    with FaceAttributesClient(url) as client, pytest.raises(AccessDenied):
+        client.health()
+    with FaceAttributesClient(url, headers={HEADERS[protocol]: "wrong"}) as client, pytest.raises(AccessDenied):
+        client.health()
+
+
+def test_no_secret_appears_in_repr_errors_or_logs(
+    url: str, unused_port: int, pictures: Images, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    headers = {"authorization": SECRET}
+    said = []
+    with FaceAttributesClient(url, headers=headers) as client:
+        client.infer(pictures[:1])
+        said += [repr(client), repr(vars(client))]
+        with pytest.raises(FaceAttributesError) as caught:
+            client.predict(b"junk")
+        said += [repr(caught.value), str(caught.getrepr(showlocals=False))]
+    scheme = url.partition("://")[0]
+    with FaceAttributesClient(f"{scheme}://127.0.0.1:{unused_port}", headers=headers, retry_for_s=0.2) as client:
+        with pytest.raises(ServerUnavailable) as gone:
+            client.infer(pictures[:1])
+        said += [repr(gone.value), repr(gone.value.__cause__), repr(gone.value.__context__)]
+    assert "trying again" in caplog.text
+    assert SECRET not in caplog.text + "".join(said)
+
+
+@pytest.mark.parametrize("headers", [{"bad name": SECRET}, {"name": f"{SECRET}\r\nevil: yes"}, {"name": f"{SECRET}é"}])
+def test_a_header_that_cannot_be_sent_is_refused_without_its_value(headers: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        FaceAttributesClient("http://127.0.0.1", headers=headers)
+    assert SECRET not in str(caught.value)
+
+
+def test_credentials_in_the_address_are_refused_without_repeating_them() -> None:
+    with pytest.raises(InvalidInput, match="headers") as caught:
+        FaceAttributesClient(f"http://user:{SECRET}@127.0.0.1")
+    assert SECRET not in str(caught.value)
+
+
+def test_a_redirect_does_not_carry_the_headers_elsewhere(pictures: Images) -> None:
+    """A server that redirects gets an error, and whom it points to gets nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere, socket.create_server(("127.0.0.1", 0)) as listener:
+        location = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/"
+        reply = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(reply.encode())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with (
+            FaceAttributesClient(address, headers={"authorization": SECRET}, retry_for_s=0) as client,
+            pytest.raises(FaceAttributesError, match="302"),
+        ):
+            client.infer(pictures[:1])
+        thread.join()
+        elsewhere.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            elsewhere.accept()
