@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -107,6 +108,7 @@ def _start_over_unless(folder: Path, fingerprint: str) -> None:
     if recorded.exists() and recorded.read_text() == fingerprint:
         return
     if folder.exists():
+        print("the inputs, options or decoder are not those of the unfinished run: starting over", file=sys.stderr)
         shutil.rmtree(folder)
     with replacing(recorded) as temporary:
         temporary.write_text(fingerprint)

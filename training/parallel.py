@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -25,9 +24,8 @@ def map_in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], 
         yield from map(function, tasks)
         return
     context = multiprocessing.get_context("forkserver")  # not fork: the progress bar has a thread
-    # What the program imports is imported once, by the fork server, rather than by every worker.
-    program = sys.modules["__main__"].__spec__
-    context.set_forkserver_preload([program.name if program else function.__module__])
+    # What takes a program long to import is imported once, by the fork server, rather than by every worker.
+    context.set_forkserver_preload([function.__module__, "pandas", "tyro"])
     with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_start_worker) as pool:
         try:
             yield from pool.map(function, tasks)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -180,14 +181,17 @@ def many_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_stopped_run_continues_and_ends_in_the_same_bytes(many_faces: Path, signal_sent: signal.Signals) -> None:
     out = many_faces / signal_sent.name
     chunks = out / ".packing/chunks"
-    with subprocess.Popen(
-        command(many_faces, out), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as program:
+    said = many_faces / f"{signal_sent.name}.txt"
+    with (
+        said.open("w") as stream,
+        subprocess.Popen(command(many_faces, out), cwd=REPOSITORY, stdout=stream, stderr=stream) as program,
+    ):
         while not (finished := sorted(chunks.glob("0*.npz"))):
             assert program.poll() is None
             time.sleep(0.005)
         os.kill(program.pid, signal_sent)
     assert program.returncode == (-signal.SIGKILL if signal_sent == signal.SIGKILL else 130)
+    assert not re.search("Warning|Traceback", said.read_text())
     assert len(list(chunks.glob("0*.npz"))) < 12
     assert not (out / "manifest.csv").exists()
     # That a finished chunk is not decoded again shows in a pixel which only the chunk has.
