@@ -1,0 +1,87 @@
+"""Who imports whom: contract is the leaf, clients need no torch, and nothing runs against the stream."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# What each package may import of the others.
+ALLOWED: dict[str, set[str]] = {
+    "contract": set(),
+    "training": {"contract"},
+    "convert": {"contract", "training"},
+    "clients": {"contract"},
+    "serving": {"contract"},
+    "loadtest": {"contract", "clients"},
+}
+WITHOUT_TORCH = ("contract", "clients", "serving", "loadtest")
+TORCH = {"torch", "torchvision"}
+# Triton's Python backend provides it to the models it runs; it is in no package index.
+PROVIDED_BY_TRITON = "triton_python_backend_utils"
+
+
+def modules_of(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_packages(source: str, package: str) -> Iterator[str]:
+    """Top-level names of all imports, those inside functions too; a relative one is of the package itself."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield package if node.level or node.module is None else node.module.split(".")[0]
+
+
+WRITTEN = [package for package in ALLOWED if modules_of(package)]
+MODULES = [path for package in WRITTEN for path in modules_of(package)]
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    source = "import a.b, c\nfrom d.e import f\nfrom . import g\ndef h():\n    if True:\n        import i as j\n"
+    assert sorted(imported_packages(source, "own")) == ["a", "c", "d", "i", "own"]
+
+
+def test_the_walk_sees_the_packages() -> None:
+    assert {"contract", "training"} <= set(WRITTEN)
+    assert ROOT / "contract" / "spec.py" in MODULES
+    assert {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()} <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_what_its_package_may(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    imported = set(imported_packages(path.read_text(encoding="utf-8"), package))
+    forbidden = (set(ALLOWED) | {"tests"}) - ALLOWED[package] - {package}
+    if package in WITHOUT_TORCH:
+        forbidden |= TORCH
+    assert not imported & forbidden
+
+
+@pytest.mark.parametrize("package", [package for package in WRITTEN if package in WITHOUT_TORCH])
+def test_importing_a_package_leaves_torch_and_its_non_dependencies_out(package: str) -> None:
+    """Also through third parties, hence in a fresh process with every module of the package."""
+    names = [
+        module_name(path)
+        for path in modules_of(package)
+        if PROVIDED_BY_TRITON not in set(imported_packages(path.read_text(encoding="utf-8"), package))
+    ]
+    program = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\nprint(*sys.modules)"
+    command = [sys.executable, "-c", program, *names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert package in loaded
+    assert not loaded & (TORCH | (set(ALLOWED) - ALLOWED[package] - {package}))
