@@ -12,7 +12,7 @@ METRICS_PORT ?= 8002
 ARGS ?=
 
 # A few minutes on two cores: one cycle of the learning rate, and no augmentation but the flip, since few epochs overfit little.
-DEMO_SETTINGS := --resolution 128 --epochs 6 --batch-size 16 --learning-rate 1e-3 --schedule one_cycle --start-at-median-age \
+DEMO_SETTINGS := --resolution 128 --epochs 6 --batch-size 16 --learning-rate 1e-3 --schedule one_cycle --quick-start \
 	--augmentation.rotation-degrees 0 --augmentation.brightness 0 --augmentation.contrast 0 --augmentation.saturation 0 --augmentation.hue 0
 
 UV := .venv-uv/bin/uv

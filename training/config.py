@@ -33,7 +33,7 @@ class TrainConfig:
     gender_weight: float = 10.0
     emotion_weight: float = 5.0
     augmentation: Augmentation = field(default_factory=Augmentation)
-    start_at_median_age: bool = False  # the published head starts at 0 years; a short run cannot afford the way up
+    quick_start: bool = False  # first weights of the heads that learn in hundreds of steps instead of thousands
     plot_every: int = 5  # epochs between the pictures of the history, as in the published report
     save_every_s: float = 300.0  # an epoch of all faces takes an hour on two cores; this much may be lost at a kill
     seed: int = 0

@@ -71,6 +71,18 @@ class AgeGenderNet(nn.Module):
         self.emotion_head = _head(width, len(EMOTIONS), dropout=EMOTION_DROPOUT)
         self.apply(_initialise)
 
+    @torch.no_grad()
+    def start_quickly(self, *, median_age_years: float) -> None:
+        """Other first weights for the heads, for short runs.
+
+        The published N(0, 0.01) in both layers of a head lets next to no gradient through to the trunk at first.
+        """
+        for head in (self.age_head, self.gender_head, self.emotion_head):
+            for layer in head:
+                if isinstance(layer, nn.Linear):
+                    nn.init.kaiming_normal_(layer.weight)
+        nn.init.constant_(self.age_head[-1].bias, median_age_years)  # type: ignore[arg-type]
+
     def features(self, faces: Tensor) -> Tensor:
         """The trunk: float [B, 3, R, R] -> what the three heads share, [B, 128]."""
         return self.dense(self.attention(self.stages(self.stem(faces))).mean((2, 3)))

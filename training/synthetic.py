@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import uuid
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -155,7 +156,7 @@ def _claim_folder(config: Config) -> None:
 def _write_face(out: Path, seed: int, index: int) -> None:
     picture, annotation = synthesize(seed, index)
     with replacing(out / IMAGES_FOLDER / f"{index:05d}.png") as temporary:
-        picture.save(temporary, compress_level=1)
+        picture.save(temporary, compress_level=1, compress_type=zlib.Z_RLE)  # noise: faster and smaller than LZ77
     with replacing(out / ANNOTATIONS_FOLDER / f"{index:05d}.json") as temporary:
         temporary.write_text(json.dumps(annotation))
 

@@ -112,9 +112,8 @@ class Trainer:
         config = self.config
         torch.manual_seed(config.seed)
         network = AgeGenderNet()
-        if config.start_at_median_age:
-            median = float(np.nanmedian(self.train_samples.labels.age))
-            torch.nn.init.constant_(network.age_head[-1].bias, median)  # type: ignore[arg-type]
+        if config.quick_start:
+            network.start_quickly(median_age_years=float(np.nanmedian(self.train_samples.labels.age)))
         # NHWC is what oneDNN's and cuDNN's fast convolutions read.
         network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)

@@ -23,7 +23,7 @@ _HEAD_RADII = np.array((1.1, 1.5))  # face units; the ellipsoid whose front carr
 Points = NDArray[np.float64]  # [n, 2]
 Outline = Sequence[tuple[float, float]] | Points
 Colour = tuple[int, int, int]
-Map = NDArray[np.float64]  # [128, 128], a value for each pixel of the result
+Map = NDArray[np.float32]  # [128, 128], a value for each pixel of the result
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Pose:
 
     def pixel_coordinates(self) -> tuple[Map, Map]:
         """The x and y in face units of each pixel of the result, on the plane of the silhouette."""
-        across = np.arange(IMAGE_SIDE_PX) * OVERSAMPLING + OVERSAMPLING / 2
+        across = np.arange(IMAGE_SIDE_PX, dtype=np.float32) * OVERSAMPLING + OVERSAMPLING / 2
         x, y = (across - self.centre_px[0]) / self.unit_px, (across - self.centre_px[1])[:, None] / self.unit_px
         cos, sin = self._cos_sin_roll
         return x * cos + y * sin, y * cos - x * sin

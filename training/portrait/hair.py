@@ -29,19 +29,19 @@ def hair_texture(a: Appearance, rng: np.random.Generator) -> Image.Image:
     """A picture filled with hair: strands that run out from the crown, or curls."""
     light, sheen = _curls(rng) if a.style == "curls" else _strands(a, rng)
     light = light + rng.standard_normal(light.shape, np.float32) * 0.05
-    return enlarged(picture_of(light[:, :, None] * np.asarray(a.hair, np.float64) + sheen[:, :, None]))
+    return enlarged(picture_of(light[:, :, None] * np.asarray(a.hair, np.float32) + sheen[:, :, None]))
 
 
 def _curls(rng: np.random.Generator) -> tuple[Map, Map]:
     coils = picture_of(rng.uniform(84, 150, (56, 56))).resize((IMAGE_SIDE_PX, IMAGE_SIDE_PX), Image.Resampling.BICUBIC)
-    light = np.asarray(coils, np.float64) / 128
+    light = np.asarray(coils, np.float32) / 128
     return light, 30 * np.maximum(light - 0.95, 0)
 
 
 def _strands(a: Appearance, rng: np.random.Generator) -> tuple[Map, Map]:
     """Brightness of each strand, and the band of light across them."""
     x, y = a.pose.pixel_coordinates()
-    strands = np.convolve(rng.normal(0, 1, _STRANDS), (0.25, 0.5, 0.25), "same")
+    strands = np.convolve(rng.normal(0, 1, _STRANDS), (0.25, 0.5, 0.25), "same").astype(np.float32)
     angle = np.arctan2(x - 0.6 * a.part, y + 1.5) / np.pi + 1
     index = (angle * _STRANDS / 2 + 2 * np.sin(4 * y)).astype(np.int64) % _STRANDS
     distance = np.hypot(x - 0.35 * a.light[0], y + 0.35)

@@ -147,7 +147,7 @@ def _texture(a: Appearance, rng: np.random.Generator) -> Map:
     """Deviation of the brightness: smooth in children, uneven in the old."""
     fine = rng.standard_normal((IMAGE_SIDE_PX, IMAGE_SIDE_PX), np.float32) * (0.02 + 0.09 * a.ageing)
     blotches = picture_of(_NEUTRAL + rng.normal(0, 10 + 30 * a.ageing, (20, 20)))
-    coarse = np.asarray(blotches.resize((IMAGE_SIDE_PX, IMAGE_SIDE_PX), Image.Resampling.BILINEAR), np.float64)
+    coarse = np.asarray(blotches.resize((IMAGE_SIDE_PX, IMAGE_SIDE_PX), Image.Resampling.BILINEAR), np.float32)
     return fine + (coarse - _NEUTRAL) / 1000
 
 
