@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 from clients.connection import Tls
-from clients.errors import FaceAttributesError, InvalidInput
-from contract.samples import ManifestError
+from clients.errors import InvalidInput
 
 P = ParamSpec("P")
 
@@ -42,20 +41,23 @@ class Server:
         }
 
 
-def exit_on_error(main: Callable[P, int]) -> Callable[P, int]:
+def one_line_for(*errors: type[Exception]) -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Make what a user can cause one line on stderr and exit status 1."""
 
-    @wraps(main)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
-        try:
-            return main(*args, **kwargs)
-        except (FaceAttributesError, ManifestError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            return 130  # as a shell reports SIGINT
+    def decorate(main: Callable[P, int]) -> Callable[P, int]:
+        @wraps(main)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
+            try:
+                return main(*args, **kwargs)
+            except errors as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 1
+            except KeyboardInterrupt:
+                return 130  # as a shell reports SIGINT
 
-    return guarded
+        return guarded
+
+    return decorate
 
 
 def _read_headers(path: Path) -> dict[str, str]:

@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from clients.base import DEFAULT_IN_FLIGHT
 from clients.client import FaceAttributesClient
-from clients.command_line import Server, exit_on_error
+from clients.command_line import Server, one_line_for
+from clients.errors import FaceAttributesError
 from contract.files import replacing
 from contract.metrics import Report, evaluate_stream
-from contract.samples import Protocol, Role, Samples, load_samples
+from contract.samples import ManifestError, Protocol, Role, Samples, load_samples
 from contract.spec import Images, Predictions
 
 # A request queues behind all others in flight; a server's restart takes seconds, loading an engine a minute.
@@ -52,7 +53,7 @@ def evaluate_served(
     return evaluate_stream(predict_stream, samples, batch_size=batch_size)
 
 
-@exit_on_error
+@one_line_for(FaceAttributesError, ManifestError)
 def main(config: Config) -> int:
     samples = load_samples(config.manifest, config.role, config.protocol)
     with FaceAttributesClient(config.server.url, **config.server.options()) as client:

@@ -10,10 +10,11 @@ import sys
 import tyro
 
 from clients.client import FaceAttributesClient
-from clients.command_line import Server, exit_on_error
+from clients.command_line import Server, one_line_for
+from clients.errors import FaceAttributesError
 
 
-@exit_on_error
+@one_line_for(FaceAttributesError)
 def main(server: Server) -> int:
     with FaceAttributesClient(server.url, **server.options()) as client:
         health = client.health()

@@ -20,8 +20,8 @@ from tqdm import tqdm
 from clients.annotate import annotate
 from clients.base import DEFAULT_IN_FLIGHT, Wire
 from clients.client import FaceAttributesClient
-from clients.command_line import Server, exit_on_error
-from clients.errors import InvalidImage, InvalidInput
+from clients.command_line import Server, one_line_for
+from clients.errors import FaceAttributesError, InvalidImage, InvalidInput
 from clients.faces import Face
 from clients.sources import Source, sources
 from contract.spec import EMOTIONS
@@ -42,7 +42,7 @@ class Config:
     annotate: Path | None = None  # a folder for the pictures with the result drawn on them
 
 
-@exit_on_error
+@one_line_for(FaceAttributesError, OSError)  # OSError: of writing annotated pictures
 def main(config: Config) -> int:
     if config.json and config.csv:
         raise InvalidInput("--json and --csv exclude each other")

@@ -47,20 +47,18 @@ def check_profile(profile: Profile, model_config: Path) -> None:
     """Raise BuildOptionsError unless the profile is in order and ends at the config's max_batch_size."""
     if not 1 <= profile.min <= profile.opt <= profile.max:
         raise BuildOptionsError(f"batch sizes must be 1 <= min <= opt <= max; got {profile}")
-    if (served := read_max_batch_size(model_config)) != profile.max:
+    if (served := read_model_config(model_config).max_batch_size) != profile.max:
         raise BuildOptionsError(
             f"the engine's largest batch is {profile.max}, but {model_config} has max_batch_size {served}: the server "
             f"would refuse to load it, or batches that it could run. Build with --max-batch {served} or change the file"
         )
 
 
-def read_max_batch_size(model_config: Path) -> int:
-    """Raises BuildOptionsError for a missing or broken config.pbtxt."""
+def read_model_config(path: Path) -> ModelConfig:
+    """A config.pbtxt as the server's own message type. Raises BuildOptionsError for a missing or broken file."""
     try:
-        return int(text_format.Parse(model_config.read_text(), ModelConfig()).max_batch_size)
+        return text_format.Parse(path.read_text(), ModelConfig())
     except FileNotFoundError:
-        raise BuildOptionsError(
-            f"{model_config} does not exist; name the served model's config.pbtxt with --model-config"
-        ) from None
+        raise BuildOptionsError(f"{path} does not exist; name the served model's config.pbtxt") from None
     except text_format.ParseError as error:
-        raise BuildOptionsError(f"{model_config} is not a model configuration: {error}") from error
+        raise BuildOptionsError(f"{path} is not a model configuration: {error}") from error

@@ -35,7 +35,7 @@ class EvaluateConfig:
 
 def predictor(checkpoint: Checkpoint, device: torch.device) -> Predict:
     """A function from uint8 [N, 128, 128, 3] to Predictions that runs the checkpoint on `device`."""
-    network = checkpoint.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = checkpoint.network.to(device).to(memory_format=torch.channels_last)
     preprocess = Preprocess(checkpoint.resolution).to(device)
 
     @torch.inference_mode()

@@ -115,7 +115,7 @@ class Trainer:
         if config.quick_start:
             network.start_quickly(median_age_years=float(np.nanmedian(self.train_samples.labels.age)))
         # NHWC is what oneDNN's and cuDNN's fast convolutions read.
-        network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(self.device).to(memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         return RunState(network, optimizer, self._scheduler(optimizer), Progress())
 

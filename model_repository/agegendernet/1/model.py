@@ -22,7 +22,9 @@ import triton_python_backend_utils as pb_utils
 
 from contract.spec import IMAGE, OUTPUTS
 
-MAX_TURN = 4  # images a stream computes at a time: 15 % faster than one by one at network resolution 128; 8 add nothing
+# Images that a stream computes at a time: against one by one this saves 12 % of the processor time at network
+# resolution 128 and 4 % at 224 (float32, AVX-512); 8 would save as little again and answer later.
+MAX_TURN = 4
 
 
 class TritonPythonModel:
@@ -30,16 +32,22 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         path = Path(args["model_repository"], args["model_version"], "model.onnx")
-        core, cores = openvino.Core(), available_cores()
+        parameters = {name: p["string_value"] for name, p in json.loads(args["model_config"])["parameters"].items()}
+        settings = {
+            "INFERENCE_NUM_THREADS": available_cores(),
+            "INFERENCE_PRECISION_HINT": parameters["inference_precision"],
+        }
+        core = openvino.Core()
         network = core.read_model(path)
-        self._all_cores = _compile(core, network, "LATENCY", cores).create_infer_request()
-        streams = _compile(core, network, "THROUGHPUT", cores)
+        alone = core.compile_model(network, "CPU", {"PERFORMANCE_HINT": "LATENCY", **settings})
+        streams = core.compile_model(network, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", **settings})
+        self._all_cores = alone.create_infer_request()
         self._one_core = threading.local()
         self._threads = ThreadPoolExecutor(
             streams.get_property("NUM_STREAMS") + 1,  # while one answers, the others keep the streams busy
             initializer=lambda: setattr(self._one_core, "request", streams.create_infer_request()),
         )
-        self._max_waiting = int(json.loads(args["model_config"])["parameters"]["max_waiting_images"]["string_value"])
+        self._max_waiting = int(parameters["max_waiting_images"])
         self._turns: set[Future[None]] = set()
         self._waiting: deque[tuple[_Answer, int]] = deque()  # an image each
 
@@ -112,10 +120,6 @@ class _Answer:
 
     def _send(self, response: Any) -> None:
         self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-
-
-def _compile(core: openvino.Core, network: openvino.Model, hint: str, cores: int) -> openvino.CompiledModel:
-    return core.compile_model(network, "CPU", {"PERFORMANCE_HINT": hint, "INFERENCE_NUM_THREADS": cores})
 
 
 def available_cores() -> int:
