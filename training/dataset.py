@@ -19,7 +19,7 @@ class Batch(NamedTuple):
     age: Tensor  # float32 [B], years
     gender: Tensor  # float32 [B], 1 = male
     emotion: Tensor  # float32 [B, 8], sums to 1
-    index: Tensor  # int64 [B], position in the samples
+    positions: Tensor  # int64 [B], in the samples
 
     def to(self, device: torch.device) -> Batch:
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
@@ -62,7 +62,7 @@ def _loader(samples: Samples, batches: list[list[int]], device: torch.device) ->
     return DataLoader(
         PackedFaces(samples),
         batch_size=None,  # the sampler already gives whole batches
-        sampler=batches,  # type: ignore[arg-type]
+        sampler=batches,
         generator=torch.Generator(),  # otherwise every iteration draws from the global one, which resuming replays
         num_workers=4 if on_gpu else 0,  # on a CPU, workers would take the cores that compute
         pin_memory=on_gpu,

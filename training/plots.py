@@ -37,7 +37,7 @@ def plot_history(run: Path, suffix: str) -> Path:
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
-    best = history.loc[history["selection_loss"].idxmin()]
+    best = history.iloc[int(history["selection_loss"].argmin())]
     figure.suptitle(f"best epoch {best['epoch']:.0f}: selection loss {best['selection_loss']:.3f}")
     return _save(figure, run / f"training_history_{suffix}.png")
 

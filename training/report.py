@@ -135,7 +135,7 @@ def _key_findings(report: Report, history: pd.DataFrame) -> str:
     gender_best, gender_worst = (f(groups, key=lambda m: m.gender_accuracy.value) for f in (max, min))
     emotion_best, emotion_worst = (f(groups, key=lambda m: m.emotion_accuracy.value) for f in (max, min))
     found = sorted(report.emotion_recall.items(), key=lambda item: item[1])
-    best = history.loc[history["selection_loss"].idxmin()]
+    best = history.iloc[int(history["selection_loss"].argmin())]
     gap = best["selection_age_mae_years"] - best["train_age_mae_years"]
     return f"""## Key findings
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LRScheduler
 
 from contract.files import replacing
 from training.config import TrainConfig
+from training.model import AgeGenderNet
 
 STATE_NAME = "last.pt"
 # What may differ between the two halves of a run: where and how long it runs, not what it computes.
@@ -44,7 +45,7 @@ class Progress:
 class RunState:
     """The parts of a run that change while it trains."""
 
-    network: nn.Module
+    network: AgeGenderNet
     optimizer: Adam
     scheduler: LRScheduler
     progress: Progress

@@ -73,8 +73,8 @@ class FiniteCheck:
         self.every = STEPS_BETWEEN_CHECKS if device.type == "cuda" else 1
         self.unseen: list[tuple[int, Tensor, Tensor]] = []  # batch number, loss, positions of its faces
 
-    def add(self, number: int, loss: Tensor, index: Tensor) -> None:
-        self.unseen.append((number, loss.detach(), index))
+    def add(self, number: int, loss: Tensor, positions: Tensor) -> None:
+        self.unseen.append((number, loss.detach(), positions))
         if len(self.unseen) >= self.every:
             self.look()
 
@@ -84,8 +84,8 @@ class FiniteCheck:
             return
         finite = torch.stack([loss for _, loss, _ in self.unseen]).isfinite().tolist()
         if not all(finite):
-            number, loss, index = self.unseen[finite.index(False)]
-            ids = ", ".join(self.samples.table["id"].iloc[index.tolist()])
+            number, loss, positions = self.unseen[finite.index(False)]
+            ids = ", ".join(self.samples.table["id"].iloc[positions.tolist()])
             raise NonFiniteLossError(
                 f"the loss of batch {number} is {loss.item()}; nothing of it was saved. Look at its faces ({ids}), or "
                 "run again with a lower --learning-rate and --restart"
@@ -199,7 +199,7 @@ class Trainer:
             for batch in stopwatch.timed(iter(batches)):
                 loss = self._step(batch.to(self.device), sums, stopwatch)
                 progress.batch += 1
-                finite.add(progress.batch, loss, batch.index)
+                finite.add(progress.batch, loss, batch.positions)
                 bar.update()
                 if self.stop_requested or time.perf_counter() - self.last_save_s > config.save_every_s:
                     finite.look()
@@ -216,7 +216,7 @@ class Trainer:
         stopwatch.data_s += time.perf_counter() - before
         losses = self._forward(self.preprocess.standardise(faces), batch, sums)
         state.optimizer.zero_grad()
-        losses.backward()
+        losses.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), self.config.max_grad_norm)
         state.optimizer.step()
         if isinstance(state.scheduler, OneCycleLR):

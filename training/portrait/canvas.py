@@ -23,7 +23,7 @@ _HEAD_RADII = np.array((1.1, 1.5))  # face units; the ellipsoid whose front carr
 Points = NDArray[np.float64]  # [n, 2]
 Outline = Sequence[tuple[float, float]] | Points
 Colour = tuple[int, int, int]
-Map = NDArray[np.float32]  # [128, 128], a value for each pixel of the result
+Map = NDArray[np.floating]  # [128, 128], a value for each pixel of the result
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class Canvas:
         self._draw.line(_pairs(points), fill=(*colour, round(255 * opacity)), width=max(1, round(width_px)))
 
     def paste(self, layer: Image.Image, mask: Image.Image) -> None:
-        self.image.paste(layer, (0, 0), mask)
+        if box := mask.getbbox():  # an eye is a hundredth of the picture
+            self.image.paste(layer.crop(box), box, mask.crop(box))
 
     def multiply(self, factors: Image.Image, mask: Image.Image) -> None:
         """Light or darken what `mask` covers: a factor of 128 changes nothing, 64 halves, 255 doubles."""
