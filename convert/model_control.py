@@ -1,0 +1,46 @@
+"""Telling a running Triton server, started with --model-control-mode=explicit, that the repository has changed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import tritonclient.grpc as grpc
+from tritonclient.utils import InferenceServerException
+
+from contract.spec import MODEL_NAME
+
+_SCHEMES = {"grpc": False, "grpcs": True}  # and whether over TLS
+
+
+class ModelControlError(RuntimeError):
+    """The server did not load the version; what it served before, it still serves."""
+
+
+def load_version(url: str, number: int, *, headers_file: Path | None = None, timeout_s: float = 300.0) -> float:
+    """Have the server load the highest version, which must be `number`; the seconds until it served.
+
+    The version served so far answers until the new one is ready, and what it has taken on to the end. Raises
+    ModelControlError.
+    """
+    scheme, separator, address = url.partition("://")
+    if not separator or scheme not in _SCHEMES:
+        raise ModelControlError(f"{url} is not a gRPC address of the server, such as grpc://127.0.0.1:8001")
+    headers = _read_headers(headers_file) if headers_file else None
+    with grpc.InferenceServerClient(address, ssl=_SCHEMES[scheme]) as client:
+        started = time.perf_counter()
+        try:
+            client.load_model(MODEL_NAME, headers=headers, client_timeout=timeout_s)
+            seconds = time.perf_counter() - started
+            ready = client.is_model_ready(MODEL_NAME, str(number), headers=headers)
+        except InferenceServerException as error:
+            raise ModelControlError(f"the server at {url} did not load {MODEL_NAME} {number}: {error}") from error
+    if not ready:
+        raise ModelControlError(f"the server at {url} does not serve version {number}: is its repository another one?")
+    return seconds
+
+
+def _read_headers(path: Path) -> dict[str, str]:
+    """Lines "name: value", in a file because others can read a command line."""
+    lines = [line.partition(":") for line in path.read_text().splitlines() if line.strip()]
+    return {name.strip().lower(): value.strip() for name, _, value in lines}

@@ -1,0 +1,187 @@
+"""A new model into the repository as the next version, if it is no worse than the one it replaces; or back again.
+
+python -m convert.promote --candidate model.onnx --manifest data/ffhq/manifest.csv --url grpc://127.0.0.1:8001
+python -m convert.promote --rollback --url grpc://127.0.0.1:8001
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from contract.metrics import Report
+from contract.samples import ManifestError, Protocol, Role, Samples, load_samples
+from contract.spec import MODEL_NAME
+from convert.acceptance import Check, Margins, compare, to_markdown
+from convert.engine_manifest import EngineManifestError, manifest_path, read_manifest
+from convert.engine_source import file_sha256
+from convert.evaluate import evaluate_model
+from convert.model_control import ModelControlError, load_version
+from convert.runtimes import ModelFileError, Runtime, RuntimeUnavailableError, load
+from convert.versions import ModelVersions, VersionError, check_highest_is_served
+
+OVERALL = Margins(age_mae_years=0.05, gender_accuracy=0.005, emotion_accuracy=0.01)
+GROUP = Margins(age_mae_years=0.25, gender_accuracy=0.02, emotion_accuracy=0.03)  # fewer faces, more chance
+
+
+@dataclass(frozen=True)
+class PromoteConfig:
+    """Promote a candidate that passes the evaluation, or take the latest version back; no request fails meanwhile."""
+
+    candidate: Path | None = None  # ONNX model
+    manifest: Path | None = None  # of the faces that both are evaluated on
+    plan: Path | None = None  # its engine, where the repository serves engines; evaluated too, in TensorRT
+    rollback: bool = False  # serve the version before the latest again
+    model: Path = Path("model_repository") / MODEL_NAME
+    url: str | None = None  # grpc://host:port of a running server (--model-control-mode=explicit), to switch at once
+    headers_file: Path | None = None  # lines "name: value" for a server that restricts model control
+    runtime: Runtime = "openvino"  # what the CPU server computes with; onnx is the other one
+    role: Role = "test"
+    protocol: Protocol = "holdout"
+    batch_size: int = 32
+    overall: Margins = OVERALL  # how much worse the candidate may be on all faces
+    group: Margins = GROUP  # and in each age group of more than 30
+
+
+class RejectedError(RuntimeError):
+    """The candidate is worse than the version it would replace, by more than the margins."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Candidate and incumbent evaluated in the same runtime."""
+
+    runtime: Runtime
+    candidate: Report
+    incumbent: Report
+    checks: tuple[Check, ...]
+
+
+def promote(versions: ModelVersions, config: PromoteConfig) -> str:
+    """Evaluate, install, switch; says what happened. Raises RejectedError, ModelControlError and others of its parts.
+
+    Whatever is raised, the version served before is served still.
+    """
+    if config.candidate is None or config.manifest is None:
+        raise ModelFileError("--candidate and --manifest are needed, or --rollback")
+    replaced, number = versions.current(), versions.unused()
+    files = version_files(config.candidate, config.plan, incumbent=versions.path(replaced))
+    samples = load_samples(config.manifest, config.role, config.protocol)
+    comparisons = [
+        _evaluate(runtime, files[name], versions.path(replaced) / name, samples, config)
+        for runtime, name in ((config.runtime, "model.onnx"), ("tensorrt", "model.plan"))
+        if name in files
+    ]
+    record = _record(config, files, replaced, comparisons)
+    text = _markdown(record, comparisons)
+    print(text)
+    if not all(check.passed for comparison in comparisons for check in comparison.checks):
+        raise RejectedError(f"the candidate is worse than version {replaced} by more than the margins; nothing changed")
+    texts = {"promotion.json": json.dumps(record, indent=2) + "\n", "promotion.md": text}
+    versions.install(number, files=files, texts=texts)
+    try:
+        return f"version {number} replaces version {replaced}; {_switch(config, number)}"
+    except ModelControlError:
+        versions.retire(number)
+        raise
+
+
+def roll_back(versions: ModelVersions, config: PromoteConfig) -> str:
+    """Serve the version before the latest again; says what happened. Raises VersionError or ModelControlError."""
+    latest, previous = versions.current(), versions.previous()
+    kept = versions.retire(latest)
+    try:
+        return f"version {previous} again, version {latest} is kept as {kept}; {_switch(config, previous)}"
+    except ModelControlError:
+        versions.restore(latest)
+        raise
+
+
+def version_files(candidate: Path, plan: Path | None, *, incumbent: Path) -> dict[str, Path]:
+    """What the new version is to hold, by name. Raises ModelFileError where model, engine and manifest do not fit."""
+    if not candidate.is_file():
+        raise ModelFileError(f"{candidate} does not exist; make it with python -m convert.export_onnx")
+    if plan is None:
+        if (incumbent / "model.plan").exists():
+            raise ModelFileError(
+                f"{incumbent} holds an engine, and the version after it needs one: build it with python -m "
+                f"convert.build_engine --onnx {candidate}, and pass it as --plan"
+            )
+        return {"model.onnx": candidate}
+    if not plan.is_file():
+        raise ModelFileError(f"{plan} does not exist; build it with python -m convert.build_engine --onnx {candidate}")
+    if read_manifest(plan).onnx_sha256 != file_sha256(candidate):
+        raise ModelFileError(
+            f"{plan} was not built from {candidate}; build it with python -m convert.build_engine --onnx {candidate}"
+        )
+    return {"model.onnx": candidate, "model.plan": plan, manifest_path(plan).name: manifest_path(plan)}
+
+
+def _evaluate(
+    runtime: Runtime, candidate: Path, incumbent: Path, samples: Samples, config: PromoteConfig
+) -> Comparison:
+    ours, theirs = (
+        evaluate_model(load(model, runtime), samples, batch_size=config.batch_size, name=f"{name} in {runtime}")
+        for name, model in (("candidate", candidate), ("incumbent", incumbent))
+    )
+    checks = compare(ours, theirs, overall=config.overall, group=config.group)
+    return Comparison(runtime, ours, theirs, checks)
+
+
+def _switch(config: PromoteConfig, number: int) -> str:
+    if config.url is None:
+        return "a server serves it from its next start"
+    seconds = load_version(config.url, number, headers_file=config.headers_file)
+    return f"the server at {config.url} serves it after {seconds:.1f} s"
+
+
+def _record(
+    config: PromoteConfig, files: dict[str, Path], replaced: int, comparisons: list[Comparison]
+) -> dict[str, Any]:
+    """Everything that the decision rests on, for JSON."""
+    return {
+        "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "replaces_version": replaced,
+        "sha256": {name: file_sha256(path) for name, path in files.items()},
+        "faces": {"manifest": str(config.manifest), "role": config.role, "protocol": config.protocol},
+        "comparisons": [asdict(comparison) for comparison in comparisons],
+    }
+
+
+def _markdown(record: dict[str, Any], comparisons: list[Comparison]) -> str:
+    faces = record["faces"]
+    parts = [f"# Candidate against version {record['replaces_version']}, {record['decided_at']}"]
+    for comparison in comparisons:
+        parts += [
+            f"Both in {comparison.runtime} on {comparison.candidate.overall.samples:,} faces of {faces['manifest']} "
+            f"({faces['role']}, protocol {faces['protocol']}).",
+            to_markdown(comparison.checks),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main(config: PromoteConfig) -> None:
+    versions = ModelVersions(config.model)
+    check_highest_is_served(config.model)
+    print(roll_back(versions, config) if config.rollback else promote(versions, config))
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(PromoteConfig))
+    except (
+        ManifestError,
+        EngineManifestError,
+        ModelFileError,
+        ModelControlError,
+        RejectedError,
+        RuntimeUnavailableError,
+        VersionError,
+    ) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,323 @@
+import dataclasses
+import io
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+from PIL import Image
+from tritonclient.utils import InferenceServerException
+
+from contract.metrics import Report, score
+from contract.samples import Labels, load_samples
+from contract.spec import DECODE_MODEL_NAME, ENCODED_IMAGE, ENSEMBLE_NAME, IMAGE, MODEL_NAME, Images, Predictions
+from convert.acceptance import Margins, compare, to_markdown
+from convert.engine_manifest import manifest_path
+from convert.model_control import ModelControlError, load_version
+from convert.promote import GROUP, OVERALL, PromoteConfig, RejectedError, promote, roll_back
+from convert.runtimes import ModelFileError, load
+from convert.versions import ModelVersions, VersionError, check_highest_is_served
+from serving.server import ANY_PORTS, TritonServer
+from tests.convert.conftest import Models
+
+ANYTHING = Margins(1000, 1, 1)
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+# The decision
+
+
+def report(*, age_error: float = 2.0, wrong_gender: int = 0, young: int = 40, labels: Labels | None = None) -> Report:
+    """Of 100 faces, `young` of them five years old and the rest 35; the errors fall on the young ones first."""
+    age = np.where(np.arange(100) < young, 5, 35).astype(np.float32)
+    emotion = np.tile(np.eye(8, dtype=np.float32)[4], (100, 1))
+    labels = labels or Labels(age, np.zeros(100, np.float32), emotion)
+    gender = (np.arange(100) < wrong_gender).astype(np.float32)
+    return score(Predictions(age + np.float32(age_error), gender, emotion), labels)
+
+
+def failures(candidate: Report, incumbent: Report) -> list[tuple[str, str]]:
+    checks = compare(candidate, incumbent, overall=OVERALL, group=GROUP)
+    return [(check.group, check.metric) for check in checks if not check.passed]
+
+
+def test_a_model_is_as_good_as_itself() -> None:
+    assert failures(report(), report()) == []
+
+
+def test_a_better_model_passes_in_every_score() -> None:
+    assert failures(report(age_error=1), report(age_error=2, wrong_gender=30)) == []
+
+
+def test_a_loss_within_the_margin_passes_and_one_past_it_fails() -> None:
+    assert failures(report(age_error=2 + 0.9 * OVERALL.age_mae_years), report()) == []
+    assert failures(report(age_error=2 + 1.1 * OVERALL.age_mae_years), report()) == [("all", "age_mae_years")]
+
+
+def test_an_age_group_can_fail_although_the_whole_passes() -> None:
+    # One face of 100 and of 40: within an overall margin of 1 point, past a group's of 2.
+    checks = compare(report(wrong_gender=1), report(), overall=replace(OVERALL, gender_accuracy=0.01), group=GROUP)
+    assert [(check.group, check.metric) for check in checks if not check.passed] == [("0-9", "gender_accuracy")]
+
+
+@pytest.mark.parametrize(("young", "expected"), [(30, []), (31, [("0-9", "gender_accuracy")])])
+def test_only_age_groups_of_more_than_thirty_faces_count(young: int, expected: list[tuple[str, str]]) -> None:
+    checks = compare(report(wrong_gender=20, young=young), report(young=young), overall=ANYTHING, group=GROUP)
+    assert [(check.group, check.metric) for check in checks if not check.passed] == expected
+
+
+def test_a_score_that_no_face_has_a_label_for_is_left_out() -> None:
+    labels = Labels(
+        np.full(100, 20, np.float32), np.full(100, np.nan, np.float32), np.full((100, 8), np.nan, np.float32)
+    )
+    checks = compare(report(labels=labels), report(labels=labels), overall=OVERALL, group=GROUP)
+    assert {check.metric for check in checks} == {"age_mae_years"}
+
+
+def test_reports_of_different_faces_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="different faces"):
+        compare(report(young=40), report(young=50), overall=OVERALL, group=GROUP)
+
+
+def test_the_table_names_what_failed() -> None:
+    table = to_markdown(compare(report(wrong_gender=2), report(), overall=OVERALL, group=ANYTHING))
+    assert "| all | 100 | gender accuracy | 1.0000 | 0.9800 | +0.0200 | 0.005 | **fail** |" in table
+
+
+# The repository
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path, models: Models) -> Path:
+    """model_repository/agegendernet with one version, as the server gets it."""
+    folder = tmp_path / "model_repository" / MODEL_NAME
+    source = PROJECT / "model_repository" / MODEL_NAME
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.onnx", "*.plan*", "__pycache__", "[2-9]"))
+    shutil.copyfile(models.onnx, folder / "1" / "model.onnx")
+    return folder
+
+
+def promotion(model_folder: Path, models: Models, faces: Path, **changes: object) -> PromoteConfig:
+    config = PromoteConfig(candidate=models.fp16_onnx, manifest=faces, model=model_folder, runtime="onnx")
+    return dataclasses.replace(config, overall=ANYTHING, group=ANYTHING, **changes)
+
+
+def test_a_promoted_version_holds_the_model_its_code_and_what_was_compared(
+    model_folder: Path, models: Models, faces: Path
+) -> None:
+    config = promotion(model_folder, models, faces)
+    assert promote(ModelVersions(model_folder), config).startswith("version 2 replaces version 1")
+    version = model_folder / "2"
+    assert {path.name for path in version.iterdir()} == {"model.onnx", "model.py", "promotion.json", "promotion.md"}
+    assert (version / "model.onnx").read_bytes() == models.fp16_onnx.read_bytes()
+    assert (version / "model.py").read_text() == (model_folder / "1" / "model.py").read_text()
+    record = json.loads((version / "promotion.json").read_text())
+    assert record["replaces_version"] == 1
+    assert record["comparisons"][0]["candidate"]["overall"]["samples"] == len(load_samples(faces))
+    assert "| all | 24 | age mae years |" in (version / "promotion.md").read_text()
+
+
+def test_a_rejected_candidate_leaves_the_repository_as_it_was(model_folder: Path, models: Models, faces: Path) -> None:
+    before = sorted(model_folder.rglob("*"))
+    config = promotion(model_folder, models, faces)
+    with pytest.raises(RejectedError, match="worse than version 1"):
+        promote(ModelVersions(model_folder), replace(config, overall=Margins(-1000, 1, 1)))
+    assert sorted(model_folder.rglob("*")) == before
+
+
+def test_rolling_back_serves_the_version_before_and_keeps_the_other(
+    model_folder: Path, models: Models, faces: Path
+) -> None:
+    versions, config = ModelVersions(model_folder), promotion(model_folder, models, faces)
+    promote(versions, config)
+    assert "version 1 again" in roll_back(versions, config)
+    assert versions.numbers() == [1]
+    assert (model_folder / "rolled-back-2" / "model.onnx").exists()
+    with pytest.raises(VersionError, match="no version before 1"):
+        roll_back(versions, config)
+
+
+def test_a_number_is_never_given_twice(model_folder: Path, models: Models, faces: Path) -> None:
+    versions, config = ModelVersions(model_folder), promotion(model_folder, models, faces)
+    promote(versions, config)
+    roll_back(versions, config)
+    promote(versions, config)
+    assert versions.numbers() == [1, 3]
+
+
+def test_folders_that_the_server_passes_over_are_no_versions(tmp_path: Path) -> None:
+    for name in ("1", "2", "10", "07", "configs", "rolled-back-11", ".promoting-3"):
+        (tmp_path / name).mkdir()
+    assert ModelVersions(tmp_path).numbers() == [1, 2, 10]
+    assert ModelVersions(tmp_path).unused() == 12
+
+
+def test_what_a_killed_promotion_left_is_replaced(model_folder: Path, models: Models, faces: Path) -> None:
+    (model_folder / ".promoting-2").mkdir()
+    (model_folder / ".promoting-2" / "garbage").touch()
+    promote(ModelVersions(model_folder), promotion(model_folder, models, faces))
+    assert not (model_folder / "2" / "garbage").exists()
+
+
+def test_the_repositorys_configurations_serve_the_highest_version_alone(model_folder: Path) -> None:
+    check_highest_is_served(model_folder)
+    config = model_folder / "configs" / "cpu.pbtxt"
+    config.write_text(config.read_text().replace("latest { num_versions: 1 }", "all { }"))
+    with pytest.raises(VersionError, match=r"cpu\.pbtxt has a version_policy"):
+        check_highest_is_served(model_folder)
+
+
+def test_a_repository_that_serves_engines_needs_one_of_the_candidate(
+    model_folder: Path, models: Models, faces: Path, tmp_path: Path
+) -> None:
+    versions, config = ModelVersions(model_folder), promotion(model_folder, models, faces)
+    (model_folder / "1" / "model.plan").touch()
+    with pytest.raises(ModelFileError, match=r"pass it as --plan"):
+        promote(versions, config)
+    plan = tmp_path / "model.plan"
+    plan.touch()
+    fields = ("tensorrt_version", "gpu_name", "compute_capability", "precision", "hardware_compatibility", "built_at")
+    values = dict.fromkeys(fields, "") | {"onnx_sha256": "0" * 64, "profile": {"min": 1, "opt": 8, "max": 64}}
+    counts = {"layer_precisions": {}, "convolution_precisions": {}, "version_compatible": False}
+    manifest_path(plan).write_text(json.dumps(values | counts))
+    with pytest.raises(ModelFileError, match="was not built from"):
+        promote(versions, replace(config, plan=plan))
+
+
+def test_a_server_that_cannot_be_reached_undoes_the_promotion(model_folder: Path, models: Models, faces: Path) -> None:
+    versions = ModelVersions(model_folder)
+    with pytest.raises(ModelControlError, match=r"127\.0\.0\.1:9"):
+        promote(versions, promotion(model_folder, models, faces, url="grpc://127.0.0.1:9"))
+    assert versions.numbers() == [1]
+
+
+def test_an_address_that_is_not_grpc_is_refused() -> None:
+    with pytest.raises(ModelControlError, match="not a gRPC address"):
+        load_version("http://127.0.0.1:8000", 2)
+
+
+# The running server
+
+
+@dataclass
+class Traffic:
+    """What clients saw: the version and age of every answer, and every error."""
+
+    answers: list[tuple[str, str, float]] = field(default_factory=list)  # model, version, age
+    errors: list[str] = field(default_factory=list)
+
+    def versions(self) -> list[str]:
+        """Of the model itself, in the order answered, repetitions left out."""
+        seen = [version for model, version, _ in self.answers if model == MODEL_NAME]
+        return [version for i, version in enumerate(seen) if i == 0 or seen[i - 1] != version]
+
+
+def encoded(image: Images) -> grpc.InferInput:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    request = grpc.InferInput(ENCODED_IMAGE.name, [1, 1], ENCODED_IMAGE.dtype)
+    request.set_data_from_numpy(np.array([[buffer.getvalue()]], dtype=object))
+    return request
+
+
+def canonical(image: Images) -> grpc.InferInput:
+    request = grpc.InferInput(IMAGE.name, [1, *IMAGE.dims], IMAGE.dtype)
+    request.set_data_from_numpy(image[None])
+    return request
+
+
+@contextmanager
+def traffic(server: TritonServer, image: Images) -> Iterator[Traffic]:
+    """Requests without a pause and without a retry, to the model and to the ensemble that runs it."""
+    found, stop = Traffic(), threading.Event()
+
+    def send(model: str, request: grpc.InferInput) -> None:
+        with grpc.InferenceServerClient(server.grpc_url.removeprefix("grpc://")) as client:
+            while not stop.is_set():
+                try:
+                    result = client.infer(model, [request], client_timeout=30)
+                    age = float(result.as_numpy("age")[0, 0])
+                    found.answers.append((model, result.get_response().model_version, age))
+                except InferenceServerException as error:
+                    found.errors.append(f"{model}: {error}")
+
+    requests = [(MODEL_NAME, canonical(image))] * 3 + [(ENSEMBLE_NAME, encoded(image))] * 2
+    threads = [threading.Thread(target=send, args=request) for request in requests]
+    for thread in threads:
+        thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture
+def explicit_server(model_folder: Path) -> Iterator[TritonServer]:
+    """A running server that loads by request, with its ensemble."""
+    if not ANY_PORTS.venv.exists():
+        pytest.skip("the Triton server is not installed; run make setup")
+    for name in (DECODE_MODEL_NAME, ENSEMBLE_NAME):
+        shutil.copytree(PROJECT / "model_repository" / name, model_folder.parent / name)
+    options = replace(ANY_PORTS, explicit_models=True, log=model_folder.parent.parent / "triton.log")
+    with TritonServer(model_folder.parent, options) as server:
+        yield server
+
+
+def wait_for(condition: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_no_request_fails_while_a_version_is_promoted_and_rolled_back(
+    explicit_server: TritonServer,
+    model_folder: Path,
+    models: Models,
+    faces: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    versions = ModelVersions(model_folder)
+    config = promotion(model_folder, models, faces, url=explicit_server.grpc_url)
+    image = next(load_samples(faces).image_batches(1))
+    with traffic(explicit_server, image[0]) as found:
+        wait_for(lambda: len(found.answers) > 50)
+        forward = promote(versions, config)
+        wait_for(lambda: found.versions()[-1] == "2")
+        back = roll_back(versions, config)
+        wait_for(lambda: found.versions()[-1] == "1")
+    with capsys.disabled():
+        print(f"\n{len(found.answers)} requests, {len(found.errors)} failures\n{forward}\n{back}")
+    assert found.errors == []
+    assert {model for model, _, _ in found.answers} == {MODEL_NAME, ENSEMBLE_NAME}
+    assert {version for model, version, _ in found.answers if model == MODEL_NAME} == {"1", "2"}
+    # Both versions answered, each with its own model's answer, and nothing else did.
+    expected = {round(float(load(model, "openvino")(image).age[0]), 1) for model in (models.onnx, models.fp16_onnx)}
+    assert {round(age, 1) for _, _, age in found.answers} == expected
+
+
+@pytest.mark.slow
+def test_a_version_that_does_not_load_changes_nothing_for_clients(
+    explicit_server: TritonServer, model_folder: Path, models: Models, faces: Path
+) -> None:
+    versions = ModelVersions(model_folder)
+    (model_folder / "1" / "model.py").write_text("raise RuntimeError('broken on purpose')")  # copied into version 2
+    image = next(load_samples(faces).image_batches(1))[0]
+    with traffic(explicit_server, image) as found:
+        wait_for(lambda: len(found.answers) > 20)
+        with pytest.raises(ModelControlError, match="did not load agegendernet 2"):
+            promote(versions, promotion(model_folder, models, faces, url=explicit_server.grpc_url))
+        count = len(found.answers)
+        wait_for(lambda: len(found.answers) > count + 20)
+    assert found.errors == []
+    assert found.versions() == ["1"]
+    assert versions.numbers() == [1]
