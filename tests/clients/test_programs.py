@@ -1,0 +1,135 @@
+"""The programs of this package, run as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from clients import FaceAttributesClient
+from contract.samples import load_samples
+from contract.spec import EMOTIONS, Images
+from serving.server import TritonServer
+from tests.clients.test_resilience import make_dataset
+
+
+def run(program: str, *arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", f"clients.{program}", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=120, check=False)
+
+
+def test_predict_prints_a_table_for_people(url: str, files: list[Path]) -> None:
+    done = run("predict", *files[:2], "--url", url)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    assert lines[0].split() == ["image", "years", "gender", "emotion"]
+    assert [line.split()[0] for line in lines[1:]] == [str(file) for file in files[:2]]
+
+
+def test_predict_reads_folders_globs_and_standard_input(triton_server: TritonServer, files: list[Path]) -> None:
+    folder = files[0].parent
+    arguments = (folder, folder / "*.png", "-")
+    done = run("predict", *arguments, "--json", "--url", triton_server.grpc_url, stdin=files[3].read_bytes())
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    pngs = [str(file) for file in files if file.suffix == ".png"]
+    assert [face["image"] for face in found] == [*map(str, files), *pngs, "stdin"]
+    assert found[-1]["age"] == pytest.approx(found[3]["age"], abs=1e-4)
+    assert tuple(found[0]["emotions"]) == EMOTIONS
+
+
+@pytest.mark.parametrize("wire", ["tensor", "encoded"])
+def test_predict_names_each_image_that_failed_and_answers_the_others(
+    triton_server: TritonServer, files: list[Path], tmp_path: Path, wire: str
+) -> None:
+    text = tmp_path / "[notes].txt"
+    text.write_text("not a picture")
+    images = (files[0], text, "absent.jpg", files[1])
+    done = run("predict", *images, "--csv", "--wire", wire, "--url", triton_server.http_url)
+    assert done.returncode == 1
+    rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+    assert [row["image"] for row in rows] == [str(files[0]), str(files[1])]
+    errors = done.stderr.decode().splitlines()
+    assert [line.partition(": ")[0] for line in errors[:2]] == [str(text), "absent.jpg"]
+    assert errors[2] == "2 of 4 images could not be read"
+
+
+def test_predict_draws_the_result_on_a_copy_of_each_picture(
+    triton_server: TritonServer, files: list[Path], tmp_path: Path
+) -> None:
+    other = tmp_path / "in" / files[0].name  # the same name in another folder
+    other.parent.mkdir()
+    Image.open(files[0]).rotate(180).save(other)
+    done = run("predict", files[0], other, "--annotate", tmp_path / "out", "--url", triton_server.grpc_url)
+    assert done.returncode == 0, done.stderr
+    drawn = sorted((tmp_path / "out").rglob("*.png"))
+    assert len(drawn) == 2
+    for path in drawn:
+        with Image.open(path) as picture:
+            assert picture.size == (512, 384)  # 320 x 240, enlarged until the text can be read
+            band = picture.convert("L").crop((0, 345, 512, 384))
+            assert band.getextrema() == (pytest.approx(0, abs=100), 255)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--json", "--csv", "x.png"], "exclude each other"),
+        ([], "no image"),
+        (["x.png", "--url", "ftp://x"], "scheme"),
+        (["x.png", "--headers-file", "absent.txt"], r"absent\.txt"),
+        ([__file__, "--url", "grpc://127.0.0.1:9", "--retry-for-s", "0"], "not an image"),
+    ],
+)
+def test_predict_refuses_what_makes_no_sense_in_one_line(arguments: list[str], reason: str) -> None:
+    done = run("predict", *arguments)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr.decode()
+    assert re.search(reason, done.stderr.decode())
+
+
+def test_nobody_at_the_address_is_one_line(unused_port: int, files: list[Path]) -> None:
+    done = run("predict", files[0], "--url", f"grpc://127.0.0.1:{unused_port}", "--retry-for-s", "0")
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[-1].startswith(f"error: grpc://127.0.0.1:{unused_port}: ")
+
+
+def test_health_tells_versions_and_statistics(url: str) -> None:
+    done = run("health", "--url", url)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    assert lines[0].endswith(": live, ready")
+    assert {line.split("/")[0] for line in lines[2:]} == {"agegendernet", "decode_image", "face_attributes"}
+
+
+def test_health_counts_what_was_asked(url: str, pictures: Images) -> None:
+    with FaceAttributesClient(url, timeout_s=60) as client:
+        before = {model.name: model for model in client.health().models}["agegendernet"]
+        client.infer(pictures[:8])
+        after = {model.name: model for model in client.health().models}["agegendernet"]
+    assert after.images == before.images + 8
+    assert after.requests == before.requests + 1
+    assert after.compute_ms > 0
+
+
+def test_evaluate_prints_the_report_and_writes_it(url: str, pictures: Images, tmp_path: Path) -> None:
+    manifest = make_dataset(tmp_path, pictures)
+    done = run("evaluate", "--url", url, "--manifest", manifest, "--out", tmp_path / "report.csv", "--batch-size", 7)
+    assert done.returncode == 0, done.stderr
+    assert f"| **all** | **{len(load_samples(manifest))}** |" in done.stdout.decode()
+    table = pd.read_csv(tmp_path / "report.csv")
+    assert table["samples"].iloc[:-1].sum() == table["samples"].iloc[-1] == len(pictures)
+
+
+def test_evaluate_without_a_manifest_is_one_line(tmp_path: Path) -> None:
+    done = run("evaluate", "--manifest", tmp_path / "absent.csv")
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith(f"error: {tmp_path / 'absent.csv'} does not exist")
