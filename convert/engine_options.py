@@ -47,6 +47,8 @@ def check_profile(profile: Profile, model_config: Path) -> None:
     """Raise BuildOptionsError unless the profile is in order and ends at the config's max_batch_size."""
     if not 1 <= profile.min <= profile.opt <= profile.max:
         raise BuildOptionsError(f"batch sizes must be 1 <= min <= opt <= max; got {profile}")
+    if not model_config.is_file():
+        raise BuildOptionsError(f"{model_config} does not exist; name the served model's with --model-config")
     if (served := read_model_config(model_config).max_batch_size) != profile.max:
         raise BuildOptionsError(
             f"the engine's largest batch is {profile.max}, but {model_config} has max_batch_size {served}: the server "
@@ -59,6 +61,6 @@ def read_model_config(path: Path) -> ModelConfig:
     try:
         return text_format.Parse(path.read_text(), ModelConfig())
     except FileNotFoundError:
-        raise BuildOptionsError(f"{path} does not exist; name the served model's config.pbtxt") from None
+        raise BuildOptionsError(f"{path} does not exist; a served model has one") from None
     except text_format.ParseError as error:
         raise BuildOptionsError(f"{path} is not a model configuration: {error}") from error

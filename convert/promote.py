@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -41,7 +41,7 @@ class PromoteConfig:
     model: Path = Path("model_repository") / MODEL_NAME
     url: str | None = None  # grpc://host:port of a running server (--model-control-mode=explicit), to switch at once
     headers_file: Path | None = None  # lines "name: value" for a server that restricts model control
-    runtime: Runtime = "openvino"  # what the CPU server computes with; onnx is the other one
+    runtime: Literal["openvino", "onnx"] = "openvino"  # what the CPU server computes with
     role: Role = "test"
     protocol: Protocol = "holdout"
     batch_size: int = 32
@@ -73,9 +73,10 @@ def promote(versions: ModelVersions, config: PromoteConfig) -> str:
     replaced, number = versions.current(), versions.unused()
     files = version_files(config.candidate, config.plan, incumbent=versions.path(replaced))
     samples = load_samples(config.manifest, config.role, config.protocol)
+    runtimes: dict[str, Runtime] = {"model.onnx": config.runtime, "model.plan": "tensorrt"}
     comparisons = [
         _evaluate(runtime, files[name], versions.path(replaced) / name, samples, config)
-        for runtime, name in ((config.runtime, "model.onnx"), ("tensorrt", "model.plan"))
+        for name, runtime in runtimes.items()
         if name in files
     ]
     record = _record(config, files, replaced, comparisons)
