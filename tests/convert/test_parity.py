@@ -57,7 +57,8 @@ def test_each_head_has_its_own_tolerance(age: list[float], gender: list[float], 
 
 
 def test_all_runtimes_agree_with_pytorch_and_half_precision_differs_a_little(models: Models, faces: Path) -> None:
-    config = ParityConfig(faces, models.checkpoint, models.onnx, models.fp16_onnx, role="test")
+    untrained = Tolerances(1, 0.1, 0.1)
+    config = ParityConfig(faces, models.checkpoint, models.onnx, models.fp16_onnx, reduced=untrained)
     table, failures = compare(config, load_samples(faces))
     assert failures == []
     largest = table[table["group"] == "all"].set_index("runtime")["age_years_max"]
