@@ -59,8 +59,7 @@ def prove(inspector_json: str, stated: Mapping[str, str]) -> PrecisionProof:
 
 def examine(inspector_json: str, stated: Mapping[str, str]) -> PrecisionProof:
     """`prove` without the judgement."""
-    # Without detailed verbosity a layer is its name alone.
-    layers: list[Layer] = [layer for layer in json.loads(inspector_json)["Layers"] if isinstance(layer, dict)]
+    layers = _read_layers(inspector_json)
     computing = [layer for layer in layers if layer.get("LayerType") not in _NO_ARITHMETIC]
     wrong, unnamed, proven = [], [], Counter[str]()
     for node, expected in stated.items():
@@ -74,6 +73,18 @@ def examine(inspector_json: str, stated: Mapping[str, str]) -> PrecisionProof:
             wrong.append(f"{node} is {expected} in the ONNX model and {' or '.join(sorted(found))} in the engine")
     counts = Counter(next(_types(layer), "other") for layer in layers)
     return PrecisionProof(dict(counts), dict(proven), tuple(wrong), tuple(unnamed))
+
+
+def _read_layers(inspector_json: str) -> list[Layer]:
+    """Those with details: without detailed verbosity a layer is its name alone."""
+    try:
+        # Not strict: metadata is joined with the control character U+001E, which not every version escapes.
+        found: list[Layer] = json.loads(inspector_json, strict=False)["Layers"]
+    except (json.JSONDecodeError, KeyError) as error:
+        raise PrecisionError(
+            f"the engine inspector's account cannot be read, so nothing is proven: {error!r}"
+        ) from error
+    return [layer for layer in found if isinstance(layer, dict)]
 
 
 def _convolution_types(layers: list[Layer]) -> set[str]:

@@ -268,3 +268,10 @@ def test_every_call_of_the_builder_fits_tensorrts_signatures(stubs: Path, tmp_pa
     broken = tmp_path / "engine_builder.py"
     broken.write_text(builder.read_text().replace("parser.num_errors", "parser.nb_errors"))
     assert 'has no attribute "nb_errors"' in check_types(stubs, broken, tmp_path / "cache")
+
+
+def test_building_needs_no_pytorch() -> None:
+    """The server's container, where engines are built, has none."""
+    code = "import sys, convert.build_engine; print({'torch', 'pandas', 'onnxruntime', 'openvino'} & set(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "set()"

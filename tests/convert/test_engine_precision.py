@@ -142,6 +142,18 @@ def test_a_convolution_that_no_layer_names_is_reported_beside_those_proven() -> 
     assert prove(inspector_json(convolution("node_Conv_1", "Half", weights="Half")), stated).unnamed == ("node_Conv_2",)
 
 
+def test_separators_that_tensorrt_left_unescaped_are_read() -> None:
+    text = inspector_json(convolution("node_Conv_1", "Half", weights="Half")).replace("\\u001e", "\x1e")
+    assert "\x1e" in text
+    assert prove(text, HALF).convolution_precisions == {"fp16": 1}
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"Layers": [{"Name": "a"b"}]}'])
+def test_an_account_that_cannot_be_read_proves_nothing(text: str) -> None:
+    with pytest.raises(PrecisionError, match="cannot be read"):
+        prove(text, HALF)
+
+
 def test_int8_is_proven_only_by_int8_weights() -> None:
     stated = {"node_Conv_1": "int8"}
     int8 = "Thirty-two wide channel vectorized row major Int8 format."
