@@ -10,6 +10,7 @@ GRPC_PORT ?= 8001
 HTTP_PORT ?= 8000
 METRICS_PORT ?= 8002
 ARGS ?=
+TENSORRT_STUBS ?=
 
 # A few minutes on two cores: one cycle of the learning rate, and no augmentation but the flip, since few epochs overfit little.
 DEMO_SETTINGS := --resolution 128 --epochs 6 --batch-size 16 --learning-rate 1e-3 --schedule one_cycle --quick-start \
@@ -67,8 +68,9 @@ train: $(DATA)/manifest.csv ## train on DATA into RUN, or continue; ARGS='--reso
 export: $(DATA)/manifest.csv ## RUN's best checkpoint to ONNX in REPOSITORY, checked against PyTorch
 	$(PY) -m convert.export_onnx --checkpoint $(RUN)/best.safetensors --manifest $(DATA)/manifest.csv --out $(ONNX) $(ARGS)
 
-engine: .venv/installed ## build the TensorRT engine beside the ONNX model (needs a GPU and TensorRT)
-	$(PY) -m convert.build_engine --onnx $(ONNX) $(ARGS)
+engine: $(DATA)/manifest.csv ## RUN's best checkpoint to half-precision ONNX, then to a TensorRT engine (needs a GPU)
+	$(PY) -m convert.export_onnx --checkpoint $(RUN)/best.safetensors --manifest $(DATA)/manifest.csv --out $(ONNX) --precision fp16
+	$(PY) -m convert.build_engine --onnx $(ONNX) --precision fp16 $(ARGS)
 
 serve: setup ## serve REPOSITORY on loopback until Ctrl-C
 	$(PY) -m serving.run --repository $(REPOSITORY) --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) $(ARGS)
@@ -80,10 +82,14 @@ evaluate: $(DATA)/manifest.csv ## the evaluation through a running server, gRPC 
 test: setup ## all tests, with a real Triton server on CPU
 	$(PY) -m pytest $(ARGS)
 
-lint: .venv/installed ## ruff and mypy --strict
+lint: .venv/installed ## ruff and mypy --strict; TENSORRT_STUBS=DIR checks the engine build against DIR/*/tensorrt
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	@for stubs in $(wildcard $(TENSORRT_STUBS)/*); do \
+		echo "mypy --strict with TensorRT's signatures from $$stubs" && \
+		MYPYPATH=$$stubs .venv/bin/mypy --strict convert/build_engine.py convert/engine_runner.py || exit 1; \
+	done
 
 lock: .venv-uv/installed ## pin requirements/*.in anew, with hashes
 	for name in uv main triton; do $(UV) pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade requirements/$$name.in --output-file requirements/$$name.txt; done
