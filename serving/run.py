@@ -17,7 +17,7 @@ from pathlib import Path
 import tyro
 
 from serving.errors import ServingError, StartError
-from serving.server import ServerOptions, TritonServer
+from serving.server import ServerOptions, TritonServer, wait_for
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def main(config: RunConfig) -> int:
         )
         if config.then is not None:
             return run_command(config.then, server)
-        print("Ctrl-C stops it", flush=True)
         try:
+            print("Ctrl-C stops it", flush=True)
             status = server.wait()
         except KeyboardInterrupt:
             return 0
@@ -55,7 +55,7 @@ def run_command(command: str, server: TritonServer) -> int:
     # A group of its own, so that an interruption reaches what the shell has started too, once.
     process = subprocess.Popen(command, shell=True, env={**os.environ, **urls}, process_group=0)
     try:
-        status = process.wait()
+        status = wait_for(process)
     except KeyboardInterrupt:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)

@@ -105,7 +105,7 @@ class TritonServer:
 
     def wait(self) -> int:
         """Block until the server ends by itself; its exit status."""
-        return self._running().wait()
+        return wait_for(self._running())
 
     def stop(self) -> None:
         """Let requests in flight finish, then end every process of the server; stopping twice is fine."""
@@ -150,6 +150,17 @@ class TritonServer:
         warm_up(self.grpc_url)
 
 
+def wait_for(process: subprocess.Popen[bytes]) -> int:
+    """The exit status of a process, waited for so that a signal is never overlooked.
+
+    Python calls its handlers between two steps of the program: one that arrives just before a wait without end would
+    be handled after it.
+    """
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=1.0)
+
+
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # the server, or a backend process that outlived it
@@ -169,6 +180,6 @@ def _reason(log: Path) -> str:
     """The server's own words: its error lines, or the last line where it had none."""
     lines = log.read_text(errors="replace").splitlines()
     errors = [line.partition("] ")[2].strip(' "') for line in lines if re.match(r"E\d{4} ", line)]
-    # Said by every start without a GPU. Of the rest, the first is the cause; a model's names its Python traceback.
-    errors = [error.replace("\\n", " ") for error in errors if "Cuda" not in error and "CUDA" not in error]
-    return (errors or lines[-1:] or ["it said nothing"])[0].strip() + f" (all of it: {log})"
+    errors = [error for error in errors if "cuda" not in error.lower()]  # said by every start without a GPU
+    first = (errors or lines[-1:] or ["it said nothing"])[0].replace("\\n", " ")  # the others follow from it
+    return f"{' '.join(first.split())} (all of it: {log})"
