@@ -1,0 +1,95 @@
+"""Under which conditions a load test was measured: without them its numbers mean nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from clients import FaceAttributesClient
+from clients.connection import Connection
+from clients.protocol import Call, Operation
+from clients.transports import open_transport
+
+MODEL_CONFIG = Operation("ModelConfig", "GET", "v2/models/{name}/config")
+PACKAGES = ("locust", "gevent", "grpcio", "urllib3", "numpy")
+
+
+def client_side() -> dict[str, str]:
+    """The machine that makes the load, which is the server's too where the address is 127.0.0.1, and its software."""
+    cores = f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} cores"
+    load = os.getloadavg()[0]
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return {
+        "hardware": "; ".join(filter(None, [f"{_processor()}, {cores}", _gpus(), f"load average before {load:.1f}"])),
+        "client software": f"Python {platform.python_version()}, {versions}; {platform.system()} {platform.release()}",
+    }
+
+
+def server_side(url: str, models: Iterable[str], *, timeout_s: float) -> dict[str, str]:
+    """The server and the configuration of each model as it is in force. Raises FaceAttributesError."""
+    with FaceAttributesClient(url, timeout_s=timeout_s) as client:
+        health = client.health()
+    transport = open_transport(Connection.to(url, timeout_s=timeout_s))
+    try:
+        configs = [_config(transport.send(Call(MODEL_CONFIG, {"name": name}))) for name in models]
+    finally:
+        transport.close()
+    versions = {model.name: model.version for model in health.models}
+    return {
+        "server": f"{health.server} {health.version} at {url}",
+        "model": "; ".join(f"{c['name']} version {versions.get(c['name'], '?')}, {_kind(c)}" for c in configs),
+        "batch settings": "; ".join(f"{c['name']}: {_batching(c)}" for c in configs),
+    }
+
+
+def _config(reply: Any) -> dict[str, Any]:
+    found: dict[str, Any] = reply.get("config", reply)  # gRPC has it one level down
+    return found
+
+
+def _kind(config: dict[str, Any]) -> str:
+    return str(config.get("backend") or config.get("platform"))
+
+
+def _batching(config: dict[str, Any]) -> str:
+    instances = [f"{group['count']} x {group['kind']}" for group in config.get("instance_group", [])]
+    parameters = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
+    parts = {
+        "max_batch_size": config["max_batch_size"],
+        "dynamic_batching": _set(config["dynamic_batching"]) if "dynamic_batching" in config else "off",
+        "instances": ", ".join(instances),
+        **parameters,
+    }
+    return ", ".join(f"{name} {json.dumps(value)}" for name, value in parts.items())
+
+
+def _set(value: Any) -> Any:
+    """Without the fields that stand at their zero, which gRPC and HTTP spell differently."""
+    if not isinstance(value, dict):
+        return value
+    kept = {name: _set(inner) for name, inner in value.items()}
+    return {name: inner for name, inner in kept.items() if inner not in (0, "0", "", [], {}, False)}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _gpus() -> str:
+    if not shutil.which("nvidia-smi"):
+        return ""
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return "; ".join(f"GPU {line}" for line in done.stdout.splitlines()) if done.returncode == 0 else ""
