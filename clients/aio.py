@@ -7,7 +7,7 @@ async with AsyncFaceAttributesClient("grpc://127.0.0.1:8001") as client:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
@@ -62,7 +62,7 @@ class AsyncFaceAttributesClient(BaseClient[AsyncTransport]):
 
     async def predict_stream(
         self, images: Iterable[ImageLike] | AsyncIterable[ImageLike], *, in_flight: int = DEFAULT_IN_FLIGHT
-    ) -> AsyncIterator[Face | InvalidImage]:
+    ) -> AsyncGenerator[Face | InvalidImage, None]:
         """The same for images without end: a request each, up to `in_flight` at the server, no more read ahead."""
         async with aclosing(map_ordered_async(self._predict_one, images, in_flight=in_flight)) as results:
             async for [result] in results:
@@ -75,7 +75,7 @@ class AsyncFaceAttributesClient(BaseClient[AsyncTransport]):
 
     def infer_stream(
         self, batches: Iterable[Images] | AsyncIterable[Images], *, in_flight: int = DEFAULT_IN_FLIGHT
-    ) -> AsyncIterator[Predictions]:
+    ) -> AsyncGenerator[Predictions, None]:
         """`infer` of each batch, in order, with up to `in_flight` requests at the server and no more read ahead."""
         return map_ordered_async(self.infer, batches, in_flight=in_flight)
 

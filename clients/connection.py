@@ -53,11 +53,11 @@ class Connection:
         tls: Tls | None = None,
         compress: bool = False,
     ) -> Connection:
-        """From scheme://host[:port]. Raises InvalidInput for any other address or a deadline that is not positive."""
+        """From scheme://host[:port]. Raises InvalidInput for anything that cannot be meant."""
         scheme, authority = _parse(url)
         if not timeout_s > 0:
             raise InvalidInput(f"timeout_s must be above 0, got {timeout_s}")
-        return cls(scheme, authority, timeout_s, _checked(headers or {}), tls or Tls(), compress)
+        return cls(scheme, authority, timeout_s, _checked(headers or {}), _suiting(scheme, tls or Tls()), compress)
 
     @property
     def url(self) -> str:
@@ -105,6 +105,14 @@ class Connection:
         except OSError as error:  # ssl.SSLError is one
             raise InvalidInput(f"TLS files {self.tls}: {error}") from error
         return context
+
+
+def _suiting(scheme: str, tls: Tls) -> Tls:
+    if tls != Tls() and scheme not in ("grpcs", "https"):
+        raise InvalidInput(f"certificates are given, but {scheme}:// is not encrypted; use grpcs:// or https://")
+    if (tls.certificate_file is None) != (tls.key_file is None):
+        raise InvalidInput("a client's certificate and its key go together; give both files or neither")
+    return tls
 
 
 def _checked(headers: Mapping[str, str]) -> dict[str, str]:

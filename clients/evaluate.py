@@ -16,7 +16,7 @@ from tqdm import tqdm
 from clients.base import DEFAULT_IN_FLIGHT
 from clients.client import FaceAttributesClient
 from clients.command_line import Server, one_line_for
-from clients.errors import FaceAttributesError
+from clients.errors import FaceAttributesError, InvalidInput
 from contract.files import replacing
 from contract.metrics import Report, evaluate_stream
 from contract.samples import ManifestError, Protocol, Role, Samples, load_samples
@@ -55,6 +55,8 @@ def evaluate_served(
 
 @one_line_for(FaceAttributesError, ManifestError)
 def main(config: Config) -> int:
+    if config.batch_size < 1:
+        raise InvalidInput(f"--batch-size must be 1 or more, got {config.batch_size}")
     samples = load_samples(config.manifest, config.role, config.protocol)
     with FaceAttributesClient(config.server.url, **config.server.options()) as client:
         report = evaluate_served(client, samples, batch_size=config.batch_size, in_flight=config.in_flight)

@@ -21,6 +21,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from clients.errors import InvalidInput
+
 T = TypeVar("T")
 Item = TypeVar("Item")
 
@@ -34,6 +36,7 @@ def chunked(items: Iterable[Item], size: int) -> Iterator[Sequence[Item]]:
 
 def map_ordered(function: Callable[[Item], T], items: Iterable[Item], *, in_flight: int) -> Iterator[T]:
     """`map` with `in_flight` threads."""
+    _check_in_flight(in_flight)
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(in_flight, thread_name_prefix="face-attributes") as pool:
         try:
@@ -51,6 +54,7 @@ async def map_ordered_async(
     function: Callable[[Item], Awaitable[T]], items: Iterable[Item] | AsyncIterable[Item], *, in_flight: int
 ) -> AsyncGenerator[T, None]:
     """The same with tasks of the running event loop."""
+    _check_in_flight(in_flight)
     waiting: deque[asyncio.Task[T]] = deque()
     slots = asyncio.Semaphore(in_flight)
 
@@ -69,6 +73,11 @@ async def map_ordered_async(
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def _check_in_flight(in_flight: int) -> None:
+    if in_flight < 1:
+        raise InvalidInput(f"in_flight must be 1 or more, got {in_flight}")
 
 
 async def _async_iterator(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[Item]:

@@ -1,4 +1,4 @@
-"""Pictures that stand in for faces: what the network says of them is arbitrary, but not the same for any two."""
+"""Pictures, files, certificates, and the servers that the clients are tested against."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from contract.spec import IMAGE, Images
+from contract.spec import Images
 from serving.server import ServerOptions, TritonServer
+from tests.clients.material import make_pictures
+from tests.clients.tls import make_certificates
 
 SUFFIXES = ("png", "jpg", "webp", "bmp")
-
-
-def make_pictures(count: int, *, seed: int = 0) -> Images:
-    """Smooth random colours, uint8 [count, 128, 128, 3]."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), np.uint8)
-    size = IMAGE.dims[:2]
-    return np.stack([np.asarray(Image.fromarray(c).resize(size, Image.Resampling.BICUBIC)) for c in coarse])
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +32,13 @@ def files(pictures: Images, tmp_path_factory: pytest.TempPathFactory) -> list[Pa
     for path, pixels in zip(paths, pictures, strict=False):
         Image.fromarray(pixels).resize((320, 240)).save(path)
     return paths
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    make_certificates(folder)
+    return folder
 
 
 @pytest.fixture(params=["grpc", "http"])

@@ -8,7 +8,15 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from clients import AsyncFaceAttributesClient, ClientClosed, Face, FaceAttributesClient, InvalidImage, ServerUnavailable
+from clients import (
+    AsyncFaceAttributesClient,
+    ClientClosed,
+    Face,
+    FaceAttributesClient,
+    InvalidImage,
+    InvalidInput,
+    ServerUnavailable,
+)
 from contract.spec import Images, Predictions
 
 T = TypeVar("T")
@@ -67,11 +75,19 @@ def test_a_stream_reads_an_asynchronous_source_no_further_ahead_than_twice_what_
     async def work(client: AsyncFaceAttributesClient) -> list[Face | InvalidImage]:
         stream = client.predict_stream(endless(), in_flight=2)
         results = [await anext(stream) for _ in range(5)]
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
         return results
 
     assert len(run(url, work)) == 5
     assert taken <= 5 + 2 * 2
+
+
+def test_a_stream_of_nothing_in_flight_is_refused(url: str, files: list[Path]) -> None:
+    async def work(client: AsyncFaceAttributesClient) -> list[Face | InvalidImage]:
+        return [face async for face in client.predict_stream(files, in_flight=0)]
+
+    with pytest.raises(InvalidInput, match="in_flight"):
+        run(url, work)
 
 
 def test_cancelling_a_call_leaves_the_client_usable(url: str, pictures: Images) -> None:

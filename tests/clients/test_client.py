@@ -127,6 +127,11 @@ def test_a_stream_reads_no_further_ahead_than_twice_what_is_in_flight(
     assert taken <= 5 + 2 * 2
 
 
+def test_a_stream_of_nothing_in_flight_is_refused(client: FaceAttributesClient, files: list[Path]) -> None:
+    with pytest.raises(InvalidInput, match="in_flight"):
+        list(client.predict_stream(files, in_flight=0))
+
+
 def test_a_stream_of_images_reports_bad_ones_in_their_place(client: FaceAttributesClient, files: list[Path]) -> None:
     results = list(client.predict_stream([files[0], b"junk", files[1]], in_flight=2))
     assert [type(result) for result in results] == [Face, InvalidImage, Face]

@@ -12,10 +12,8 @@ import pytest
 
 from contract.spec import Images
 from serving.server import TritonServer
-from tests.clients.test_resilience import make_dataset
-from tests.clients.test_security import certificates, tls_in_front_of
-
-__all__ = ["certificates"]  # a fixture
+from tests.clients.material import make_dataset
+from tests.clients.tls import tls_in_front_of
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "clients.md"
 RECIPES = re.findall(r"^## (\d+)\. .*?```(python|bash)\n(.*?)```", DOCS.read_text(), re.DOTALL | re.MULTILINE)
@@ -25,10 +23,10 @@ def test_there_are_ten() -> None:
     assert [number for number, _, _ in RECIPES] == [str(n) for n in range(1, 11)]
 
 
-@pytest.mark.parametrize(("number", "language", "code"), RECIPES, ids=[number for number, _, _ in RECIPES])
-def test_recipe(
-    triton_server: TritonServer, folder: Path, certificates: Path, number: str, language: str, code: str
-) -> None:
+@pytest.mark.parametrize(
+    ("language", "code"), [recipe[1:] for recipe in RECIPES], ids=[number for number, _, _ in RECIPES]
+)
+def test_recipe(triton_server: TritonServer, folder: Path, certificates: Path, language: str, code: str) -> None:
     code = code.replace("grpc://127.0.0.1:8001", triton_server.grpc_url)
     code = code.replace("http://127.0.0.1:8000", triton_server.http_url)
     with tls_in_front_of(triton_server.grpc_url, certificates) as authority:

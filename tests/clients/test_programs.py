@@ -8,17 +8,25 @@ import json
 import re
 import subprocess
 import sys
+import threading
+import time
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from clients import FaceAttributesClient
+from clients import FaceAttributesClient, benchmark
+from clients.connection import Connection
+from clients.evaluate import evaluate_served
+from clients.protocol import Call, Reply
+from clients.transports import GrpcTransport
 from contract.samples import load_samples
 from contract.spec import EMOTIONS, Images
 from serving.server import TritonServer
-from tests.clients.test_resilience import make_dataset
+from tests.clients.material import make_dataset
 
 
 def run(program: str, *arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -133,3 +141,58 @@ def test_evaluate_without_a_manifest_is_one_line(tmp_path: Path) -> None:
     done = run("evaluate", "--manifest", tmp_path / "absent.csv")
     assert done.returncode == 1
     assert done.stderr.decode().startswith(f"error: {tmp_path / 'absent.csv'} does not exist")
+
+
+class Counting(GrpcTransport):
+    """Notes how many requests were at the server, and for how long."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self.lock = threading.Lock()
+        self.at_server = 0
+        self.since = time.monotonic()
+        self.seconds: Counter[int] = Counter()
+
+    def send(self, call: Call) -> Reply:
+        self._step(+1)
+        try:
+            return super().send(call)
+        finally:
+            self._step(-1)
+
+    def _step(self, change: int) -> None:
+        with self.lock:
+            now = time.monotonic()
+            self.seconds[self.at_server] += now - self.since
+            self.at_server, self.since = self.at_server + change, now
+
+
+def test_an_evaluation_keeps_the_server_busy(triton_server: TritonServer, pictures: Images, tmp_path: Path) -> None:
+    samples = load_samples(make_dataset(tmp_path, np.concatenate([pictures] * 5)))
+    transport = Counting(Connection.to(triton_server.grpc_url, timeout_s=60))
+    with FaceAttributesClient(triton_server.grpc_url, transport=transport) as client:
+        client.infer(pictures[:1])
+        transport.seconds.clear()
+        evaluate_served(client, samples)
+    waited_for_us = sum(seconds for count, seconds in transport.seconds.items() if count < 4)
+    assert waited_for_us < 0.05 * sum(transport.seconds.values())
+
+
+def test_the_benchmark_fills_every_cell(
+    triton_server: TritonServer,
+    files: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(benchmark, "WARM_UP_S", 0.02)
+    urls = {"grpc_url": triton_server.grpc_url, "http_url": triton_server.http_url}
+    config = benchmark.Config(tuple(map(str, files)), **urls, seconds=0.1, in_flight=(2,), out=tmp_path / "cells.csv")
+    assert benchmark.main(config) == 0
+    table = pd.read_csv(tmp_path / "cells.csv")
+    assert len(table) == 5 * 3 == len(table[["way", "style"]].drop_duplicates())
+    assert (table[["images", "images_per_s", "p50_ms"]] > 0).all(axis=None)
+    assert (table["p50_ms"] <= table["p99_ms"]).all()
+    printed = capsys.readouterr().out
+    assert "client beside it on" in printed
+    assert printed.count("| gRPC shared memory |") == 3

@@ -26,9 +26,10 @@ from clients import (
 )
 from clients.evaluate import evaluate_served
 from clients.protocol import INFER, MODEL_METADATA, Call, Operation, Reply
-from contract.samples import IMAGES_NAME, load_samples, write_manifest
-from contract.spec import EMOTIONS, IMAGE, OUTPUTS, Images, Predictions
+from contract.samples import load_samples
+from contract.spec import IMAGE, OUTPUTS, Images, Predictions
 from serving.server import TritonServer
+from tests.clients.material import make_dataset
 
 ONE_IMAGE = np.zeros((1, *IMAGE.dims), np.uint8)
 ANSWERS = {t.name: np.full((1, *t.dims), 0.5, np.float32) for t in OUTPUTS}
@@ -207,24 +208,6 @@ def test_a_server_that_hangs_costs_no_more_than_the_deadline(
     with halted(mortal_server), pytest.raises(DeadlineExceeded):
         infer(url)
     assert time.monotonic() - started < 3
-
-
-def make_dataset(folder: Path, images: Images) -> Path:
-    rng = np.random.default_rng(1)
-    emotions = rng.dirichlet(np.ones(len(EMOTIONS)), len(images))
-    table = pd.DataFrame(
-        {
-            "id": [f"{i:05}" for i in range(len(images))],
-            "path": "none.png",
-            "age": rng.integers(1, 70, len(images)),
-            "gender": rng.integers(0, 2, len(images)),
-            "split": "holdout",
-            **dict(zip(EMOTIONS, emotions.T, strict=True)),
-        }
-    )
-    np.save(folder / IMAGES_NAME, images)
-    write_manifest(table, folder / "manifest.csv")
-    return folder / "manifest.csv"
 
 
 @pytest.mark.parametrize(("protocol", "shared_memory"), [("grpc", True), ("http", False)])

@@ -3,11 +3,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,78 +21,11 @@ from clients import (
     Tls,
 )
 from contract.spec import Images
+from serving.launch import Launch
 from serving.server import ServerOptions, TritonServer
+from tests.clients.tls import tls_in_front_of
 
 SECRET = "s3cr3t-t0ken"
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an authority, a server's certificate for 127.0.0.1 and a client's, made by openssl."""
-    folder = tmp_path_factory.mktemp("certificates")
-    new = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-    ]
-
-    def make(name: str, *options: str) -> None:
-        files = ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem", "-subj", f"/CN={name}"]
-        subprocess.run([*new, *files, *options], check=True, capture_output=True)
-
-    signed = ["-CA", str(folder / "ca.pem"), "-CAkey", str(folder / "ca.key")]
-    make("ca")
-    make("server", *signed, "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE")
-    make("client", *signed, "-addext", "basicConstraints=CA:FALSE")
-    return folder
-
-
-@contextmanager
-def tls_in_front_of(url: str, certificates: Path) -> Iterator[str]:
-    """A proxy that ends TLS, demanding a client certificate, as deployments put before Triton; its host:port."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates / "ca.pem")
-    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.set_alpn_protocols(["h2", "http/1.1"] if url.startswith("grpc") else ["http/1.1"])
-    host, _, port = url.partition("://")[2].partition(":")
-    loop = asyncio.new_event_loop()
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, ssl.SSLError):
-            while data := await reader.read(1 << 16):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
-
-    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0, ssl=context))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.run_until_complete(stop(server))
-        loop.close()
-
-
-async def stop(server: asyncio.Server) -> None:
-    server.close()
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def test_tls_with_a_client_certificate(url: str, certificates: Path, pictures: Images) -> None:
@@ -131,17 +62,27 @@ def test_a_missing_certificate_file_is_named(scheme: str, tmp_path: Path) -> Non
         FaceAttributesClient(f"{scheme}://127.0.0.1", tls=Tls(tmp_path / "absent.pem"))
 
 
+@pytest.mark.parametrize(
+    ("url", "tls", "reason"),
+    [
+        ("grpc://127.0.0.1", Tls(ca_file=Path("ca.pem")), "not encrypted"),
+        ("http://127.0.0.1", Tls(ca_file=Path("ca.pem")), "not encrypted"),
+        ("grpcs://127.0.0.1", Tls(certificate_file=Path("client.pem")), "go together"),
+        ("https://127.0.0.1", Tls(key_file=Path("client.key")), "go together"),
+    ],
+)
+def test_certificates_that_would_be_ignored_are_refused(url: str, tls: Tls, reason: str) -> None:
+    with pytest.raises(InvalidInput, match=reason):
+        FaceAttributesClient(url, tls=tls)
+
+
 class RestrictedServer(TritonServer):
     """Statistics and shared memory only for who knows the secret."""
 
-    def _arguments(self, backends: Path) -> list[str]:
-        restricted = f"statistics,shared-memory:authorization={SECRET}"
-        grpc = f"statistics,shared-memory:authorization={SECRET}"
-        return [
-            *super()._arguments(backends),
-            f"--http-restricted-api={restricted}",
-            f"--grpc-restricted-protocol={grpc}",
-        ]
+    def _launch(self) -> Launch:
+        launch, restricted = super()._launch(), f"statistics,shared-memory:authorization={SECRET}"
+        arguments = (f"--http-restricted-api={restricted}", f"--grpc-restricted-protocol={restricted}")
+        return replace(launch, arguments=launch.arguments + arguments)
 
 
 @pytest.fixture(scope="module")
