@@ -1,8 +1,9 @@
 """What can go wrong before a server answers. Each message is one line: the cause and the remedy.
 
 ServingError
-├── SetupError   something the server needs is missing
-└── StartError   the server was started and did not come up
+├── SetupError        something the server needs is missing
+├── PreflightError    the server could not load an engine; a line for each reason
+└── StartError        the server was started and did not come up
 """
 
 
@@ -12,6 +13,10 @@ class ServingError(RuntimeError):
 
 class SetupError(ServingError):
     """A file, port, library or environment that the server needs is missing or taken."""
+
+
+class PreflightError(ServingError):
+    """Engines and server do not fit; each line names an engine, the reason and the command that mends it."""
 
 
 class StartError(ServingError):

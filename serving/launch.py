@@ -19,6 +19,7 @@ class Launch:
 
     arguments: tuple[str, ...]
     environment: dict[str, str]
+    cleanup: tuple[str, ...] = ()  # run after it has ended, where ending the process is not enough
 
 
 @dataclass(frozen=True)

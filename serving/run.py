@@ -68,6 +68,6 @@ if __name__ == "__main__":
     try:
         sys.exit(main(tyro.cli(RunConfig)))
     except ServingError as error:
-        sys.exit(f"error: {error}")
+        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
     except KeyboardInterrupt:  # while it started, or while the command ran
         sys.exit(130)

@@ -18,10 +18,13 @@ from types import TracebackType
 from typing import Self
 
 from contract.spec import MODEL_NAME
+from serving import docker
 from serving.errors import SetupError, StartError
 from serving.installation import CPU_CONFIG_NAME, DEFAULT_VENV, find_installation
 from serving.launch import PROJECT, Launch, Ports, server_arguments
+from serving.preflight import Manifest, check, gpu_compute_capability
 from serving.readiness import is_ready, warm_up
+from serving.versions import TENSORRT_VERSION
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class ServerOptions:
     log: Path = Path("runs/serve/triton.log")
     verbose: bool = False  # the server logs every request
     explicit_models: bool = False  # load and unload models by request only, as promotion does
+    docker: bool = False  # the GPU server: Triton's container on the engine, instead of the CPU server of `venv`
     venv: Path = DEFAULT_VENV
     start_timeout_s: float = 60.0  # a quiet machine needs 3
     stop_timeout_s: float = 10.0  # for requests in flight, before they are broken off
@@ -53,6 +57,7 @@ class TritonServer:
         self.repository = repository
         self.options = options
         self._process: subprocess.Popen[bytes] | None = None
+        self._cleanup: tuple[str, ...] = ()
         self._ports = Ports(options.http_port, options.grpc_port, options.metrics_port)
 
     @property
@@ -83,11 +88,10 @@ class TritonServer:
 
     def start(self) -> None:
         """Start the server and wait until every model has answered."""
-        _check_repository(self.repository)
-        self._ports = Ports(self.options.http_port, self.options.grpc_port, self.options.metrics_port).chosen()
-        launch = self._launch()
+        launch = self._container() if self.options.docker else self._local()
         self.options.log.parent.mkdir(parents=True, exist_ok=True)
         with self.options.log.open("wb") as log:
+            self._cleanup = launch.cleanup
             self._process = subprocess.Popen(
                 launch.arguments,
                 env=launch.environment,
@@ -117,27 +121,54 @@ class TritonServer:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(self.options.stop_timeout_s + 5)
         finally:  # also when a second Ctrl-C comes meanwhile
-            _end_group(process)
+            self._end(process)
 
     def kill(self) -> None:
         """End it as a crash would, with kill -9."""
         process, self._process = self._running(), None
-        _end_group(process)
+        self._end(process)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the server, or a backend process that outlived it
+        process.wait()
+        if self._cleanup:
+            subprocess.run(self._cleanup, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise StartError("the server is not running; start it first")
         return self._process
 
-    def _launch(self) -> Launch:
-        arguments = server_arguments(
-            self.repository.absolute(),
-            config_name=CPU_CONFIG_NAME,
+    def _local(self) -> Launch:
+        """The server of .venv-triton, on the CPU."""
+        _check_repository(self.repository)
+        installation = find_installation(self.options.venv)
+        return installation.launch(self._arguments(self.repository.absolute(), CPU_CONFIG_NAME), self._choose_ports())
+
+    def _container(self) -> Launch:
+        """Triton's container, on the engine."""
+        engines = check(self.repository, tensorrt_version=TENSORRT_VERSION, compute_capability=gpu_compute_capability())
+        docker.build("server")
+        return docker.launch(
+            self.repository,
+            self._arguments(docker.MODELS, ""),
+            self._choose_ports(),
+            version_compatible=any(Manifest.read(engine.manifest).version_compatible for engine in engines),
+        )
+
+    def _arguments(self, repository: Path, config_name: str) -> list[str]:
+        return server_arguments(
+            repository,
+            config_name=config_name,
             model_control=self.options.explicit_models,
             verbose=self.options.verbose,
             exit_timeout_s=self.options.stop_timeout_s,
         )
-        return find_installation(self.options.venv).launch(arguments, self._ports)
+
+    def _choose_ports(self) -> Ports:
+        self._ports = Ports(self.options.http_port, self.options.grpc_port, self.options.metrics_port).chosen()
+        return self._ports
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.options.start_timeout_s
@@ -159,12 +190,6 @@ def wait_for(process: subprocess.Popen[bytes]) -> int:
     while True:
         with suppress(subprocess.TimeoutExpired):
             return process.wait(timeout=1.0)
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # the server, or a backend process that outlived it
-    process.wait()
 
 
 def _check_repository(repository: Path) -> None:

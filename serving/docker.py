@@ -1,0 +1,75 @@
+"""Triton's container as the GPU server, and as the place where its engines are built.
+
+python -m serving.docker build-engine --onnx model_repository/agegendernet/1/model.onnx
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+from serving.errors import ServingError, SetupError
+from serving.launch import LOOPBACK, PROJECT, Launch, Ports
+from serving.versions import DOCKERFILE, TRITON_RELEASE
+
+Stage = Literal["server", "builder"]
+MODELS = Path("/models")  # where the container sees the repository
+SHM_SIZE = "1gb"  # the Python backend passes images through it; Docker's 64 MB hold one batch
+
+
+def image(stage: Stage) -> str:
+    return f"agegendernet-{stage}:{TRITON_RELEASE}"
+
+
+def build(stage: Stage) -> None:
+    """Build a stage of the Dockerfile, its progress on the terminal. Raises SetupError."""
+    if shutil.which("docker") is None:
+        raise SetupError("docker is not installed; install it with NVIDIA's container toolkit, or serve on the CPU")
+    command = ["docker", "build", f"--file={DOCKERFILE}", f"--target={stage}", f"--tag={image(stage)}", str(PROJECT)]
+    if (status := subprocess.run(command, check=False).returncode) != 0:
+        raise SetupError(f"docker build ended with status {status}; its messages are above")
+
+
+def launch(repository: Path, arguments: list[str], ports: Ports, *, version_compatible: bool = False) -> Launch:
+    """How to start the server's container. `arguments` name the repository MODELS."""
+    name = f"agegendernet-{os.getpid()}-{ports.grpc}"
+    if version_compatible:  # such a plan brings code of its own, which the backend runs only if told so
+        arguments = [*arguments, "--backend-config=tensorrt,version-compatible=true"]
+    published = zip((ports.http, ports.grpc, ports.metrics), (8000, 8001, 8002), strict=True)
+    command = (
+        *("docker", "run", "--rm", f"--name={name}", "--gpus=all", f"--shm-size={SHM_SIZE}"),
+        *("--ulimit=memlock=-1", "--ulimit=stack=67108864"),  # pinned memory, and what Triton's documentation asks for
+        *(f"--publish={LOOPBACK}:{port}:{inside}" for port, inside in published),
+        "--user=1000:1000",
+        f"--volume={repository.absolute()}:{MODELS}:ro",
+        image("server"),
+        *("tritonserver", *arguments),
+    )
+    return Launch(command, dict(os.environ), cleanup=("docker", "rm", "--force", name))
+
+
+def build_engine(arguments: list[str]) -> int:
+    """Run convert.build_engine in the builder's container, on the project as it is here; its exit status."""
+    build("builder")
+    command = [
+        *("docker", "run", "--rm", "--gpus=all", f"--user={os.getuid()}:{os.getgid()}"),  # the plan is to be ours
+        *(f"--volume={PROJECT}:/project", "--workdir=/project", "--env=PYTHONPATH=/project", "--env=HOME=/tmp"),
+        image("builder"),
+        *("python3", "-m", "convert.build_engine", *arguments),
+    ]
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] != ["build-engine"]:
+        sys.exit(f"usage: python -m serving.docker build-engine [options of convert.build_engine]\n{__doc__}")
+    try:
+        sys.exit(build_engine(sys.argv[2:]))
+    except ServingError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,93 @@
+"""The container: one pin, and command lines that Docker's own client accepts."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from serving import docker, versions
+from serving.launch import PROJECT, Ports, server_arguments
+
+COMPOSE = (PROJECT / "compose.yaml").read_text()
+PORTS = Ports(18000, 18001, 18002)
+
+
+def arguments() -> list[str]:
+    return server_arguments(docker.MODELS, config_name="", model_control=False, verbose=False, exit_timeout_s=10)
+
+
+def test_both_stages_are_of_the_pinned_release() -> None:
+    dockerfile = versions.DOCKERFILE.read_text()
+    assert re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE) == [
+        "nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3",
+        "server",
+    ]
+    assert re.fullmatch(r"\d\d\.\d\d", versions.TRITON_RELEASE)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\.\d+", versions.TENSORRT_VERSION)
+
+
+def test_no_other_file_of_the_project_repeats_the_pin() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    code = [Path(name) for name in listed.stdout.split() if name.endswith((".py", ".yaml", "Makefile"))]
+    for path in code:
+        if "tests" not in path.parts and (PROJECT / path).exists():
+            text = (PROJECT / path).read_text()
+            assert versions.TENSORRT_VERSION not in text, path
+            assert f"tritonserver:{versions.TRITON_RELEASE}" not in text, path
+
+
+@pytest.mark.parametrize(("package", "lock"), [("pillow", "triton.txt"), ("onnx", "main.txt"), ("tyro", "main.txt")])
+def test_packages_of_the_image_are_taken_from_the_lock_files(package: str, lock: str) -> None:
+    assert re.search(rf"^{package}==", (PROJECT / "requirements" / lock).read_text(), re.MULTILINE)
+    assert package in versions.DOCKERFILE.read_text()
+
+
+def test_the_server_is_reachable_from_this_machine_only_and_may_not_change_the_repository() -> None:
+    command = docker.launch(Path("/somewhere"), arguments(), PORTS).arguments
+    published = [argument for argument in command if argument.startswith("--publish")]
+    assert published == [f"--publish=127.0.0.1:1800{n}:800{n}" for n in range(3)]
+    assert "--volume=/somewhere:/models:ro" in command
+    assert "--model-repository=/models" in command
+    assert "--user=1000:1000" in command
+    assert "--gpus=all" in command
+
+
+def test_compose_describes_the_same_server() -> None:
+    for line in (
+        "dockerfile: serving/Dockerfile",
+        "target: server",
+        "./model_repository:/models:ro",
+        f"shm_size: {docker.SHM_SIZE}",
+        'user: "1000:1000"',
+        "memlock: -1",
+        "stack: 67108864",
+        "capabilities: [gpu]",
+        *(f"127.0.0.1:${{{name}_PORT:-800{n}}}:800{n}" for n, name in enumerate(("HTTP", "GRPC", "METRICS"))),
+    ):
+        assert line in COMPOSE
+    served = re.search(r"command: \[(.*)\]", COMPOSE)
+    assert served is not None
+    assert set(served[1].split(", ")) == {"tritonserver", *arguments()} - {"--log-verbose=0"}
+
+
+def test_a_plan_with_code_of_its_own_is_allowed_only_where_there_is_one() -> None:
+    flag = "--backend-config=tensorrt,version-compatible=true"
+    assert flag not in docker.launch(Path(), arguments(), PORTS).arguments
+    assert flag in docker.launch(Path(), arguments(), PORTS, version_compatible=True).arguments
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="docker is not installed")
+def test_docker_understands_the_command_line(tmp_path: Path) -> None:
+    """Options are read before the daemon is called; without one the complaint is about it, not about them."""
+    launch = docker.launch(tmp_path, arguments(), PORTS)
+    environment = {**launch.environment, "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    ran = subprocess.run(launch.arguments, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert "unknown flag" not in ran.stderr
+    assert "invalid" not in ran.stderr.lower()
+    assert "daemon" in ran.stderr
