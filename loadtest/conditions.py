@@ -41,10 +41,10 @@ def server_side(url: str, models: Iterable[str], *, timeout_s: float) -> dict[st
         configs = [_config(transport.send(Call(MODEL_CONFIG, {"name": name}))) for name in models]
     finally:
         transport.close()
-    versions = {model.name: model.version for model in health.models}
+    versions = {model.name: f" version {model.version}" for model in health.models}
     return {
         "server": f"{health.server} {health.version} at {url}",
-        "model": "; ".join(f"{c['name']} version {versions.get(c['name'], '?')}, {_kind(c)}" for c in configs),
+        "model": "; ".join(f"{c['name']}{versions.get(c['name'], '')}, {_kind(c)}" for c in configs),
         "batch settings": "; ".join(f"{c['name']}: {_batching(c)}" for c in configs),
     }
 

@@ -228,8 +228,12 @@ def load(environment: locust.env.Environment, recording: Recording) -> dict[str,
     """What was sent, how often, and for how long."""
     options = environment.parsed_options
     names = ", ".join(sorted(user.__name__ for user in environment.user_classes))
-    users, peak = f"{options.num_users} users ({names})", "" if options.shape == "steady" else f"{options.shape} up to "
-    rate = f"{options.num_users * options.rate:g} requests/s of {users}, {options.arrivals} arrivals"
+    count = options.num_users
+    users, peak = (
+        f"{count} user{'' if count == 1 else 's'} ({names})",
+        "" if options.shape == "steady" else f"{options.shape} up to ",
+    )
+    rate = f"{count * options.rate:g} requests/s of {users}, {options.arrivals} arrivals"
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "load": f"open loop, {peak}{rate}" if options.rate > 0 else f"closed loop, {peak}{users}, one request each",

@@ -68,16 +68,8 @@ def write_report(measurement: Measurement, folder: Path, *, objective_ms: float)
 def to_text(measurement: Measurement, table: pd.DataFrame) -> str:
     """Conditions, a row a kind of request, what the server counted, and every error."""
     conditions = "\n".join(f"{name}: {value}" for name, value in measurement.conditions.items())
-    parts = [
-        conditions,
-        _plain(_readable(table)),
-        _plain(measurement.stages),
-        note_on(measurement),
-        *warnings_of(table),
-    ]
-    if len(failed := errors(measurement)):
-        parts.append(_plain(failed))
-    return "\n\n".join(filter(None, parts))
+    tables = [_plain(found) for found in (_readable(table), measurement.stages, errors(measurement)) if len(found)]
+    return "\n\n".join(filter(None, [conditions, *tables, note_on(measurement), *warnings_of(table)]))
 
 
 def warnings_of(table: pd.DataFrame) -> list[str]:
