@@ -10,6 +10,7 @@ import fcntl
 import mmap
 import os
 import secrets
+import threading
 import warnings
 import weakref
 import zlib
@@ -43,6 +44,7 @@ class SharedMemory:
 
     def __init__(self, authority: str) -> None:
         self._authority = authority
+        self._lock = threading.Lock()
         self._region: Region | None = None
         self._registered = False
         self._refused = False
@@ -53,8 +55,7 @@ class SharedMemory:
             return
         try:
             yield from self._unregister_dead_flow()
-            self._region = self._region or Region(self._authority)
-            yield from self._offer_flow(self._region)
+            yield from self._offer_flow(self._make_region())
         except (ServerUnavailable, DeadlineExceeded):
             raise
         except (FaceAttributesError, OSError) as error:
@@ -87,6 +88,11 @@ class SharedMemory:
         finally:
             if self._region:
                 self._region.close()
+
+    def _make_region(self) -> Region:
+        with self._lock:  # of threads whose first requests come together, one makes it
+            self._region = self._region or Region(self._authority)
+            return self._region
 
     def _unregister_dead_flow(self) -> Flow[None]:
         for name in remove_dead_regions(self._authority):

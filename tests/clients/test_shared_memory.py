@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -54,6 +55,16 @@ def test_the_server_reads_the_region_while_the_client_is_open(triton_server: Tri
             assert pictures[:1].tobytes() in file.read(BYTES)
         client.infer(pictures[:1])
     assert triton_images(triton_server) == images + 1
+
+
+def test_threads_that_start_together_make_one_region(triton_server: TritonServer, pictures: Images) -> None:
+    before = files_of_ours()
+    with (
+        FaceAttributesClient(triton_server.grpc_url, timeout_s=60, shared_memory=True) as client,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        list(pool.map(lambda _: client.infer(pictures[:1]), range(16)))
+        assert len(files_of_ours() - before) == 1
 
 
 def triton_images(server: TritonServer) -> int:
