@@ -159,6 +159,7 @@ def test_a_tensor_of_another_shape_is_refused(triton_server: TritonServer, shape
             client.infer(MODEL_NAME, [request], client_timeout=10)
 
 
+@pytest.mark.slow
 def test_overload_is_refused_at_once_and_what_was_accepted_is_answered(
     triton_server: TritonServer, noise: Images, expected: Predict
 ) -> None:
