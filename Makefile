@@ -9,6 +9,7 @@ COUNT ?= 20000
 GRPC_PORT ?= 8001
 HTTP_PORT ?= 8000
 METRICS_PORT ?= 8002
+DOCKER ?=
 ARGS ?=
 TENSORRT_STUBS ?=
 
@@ -68,12 +69,12 @@ train: $(DATA)/manifest.csv ## train on DATA into RUN, or continue; ARGS='--reso
 export: $(DATA)/manifest.csv ## RUN's best checkpoint to ONNX in REPOSITORY, checked against PyTorch
 	$(PY) -m convert.export_onnx --checkpoint $(RUN)/best.safetensors --manifest $(DATA)/manifest.csv --out $(ONNX) $(ARGS)
 
-engine: $(DATA)/manifest.csv ## RUN's best checkpoint to half-precision ONNX, then to a TensorRT engine (needs a GPU)
+engine: $(DATA)/manifest.csv ## RUN's best checkpoint to half-precision ONNX, then to a TensorRT engine; DOCKER=1 in Triton's container
 	$(PY) -m convert.export_onnx --checkpoint $(RUN)/best.safetensors --manifest $(DATA)/manifest.csv --out $(ONNX) --precision fp16
-	$(PY) -m convert.build_engine --onnx $(ONNX) --precision fp16 $(ARGS)
+	$(PY) -m $(if $(DOCKER),serving.docker build-engine,convert.build_engine) --onnx $(ONNX) --precision fp16 $(ARGS)
 
-serve: setup ## serve REPOSITORY on loopback until Ctrl-C
-	$(PY) -m serving.run --repository $(REPOSITORY) --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) $(ARGS)
+serve: setup ## serve REPOSITORY on loopback until Ctrl-C; DOCKER=1 the engine, in Triton's container
+	$(PY) -m serving.run $(if $(DOCKER),--docker) --repository $(REPOSITORY) --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) $(ARGS)
 
 evaluate: $(DATA)/manifest.csv ## the evaluation through a running server, gRPC then HTTP
 	$(PY) -m clients.evaluate --url grpc://127.0.0.1:$(GRPC_PORT) --manifest $(DATA)/manifest.csv $(ARGS)

@@ -12,22 +12,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import locust  # before clients: it makes the standard library cooperative
+
+# isort: split
 from clients import FaceAttributesClient
 from clients.connection import Connection
 from clients.protocol import Call, Operation
 from clients.transports import open_transport
 
 MODEL_CONFIG = Operation("ModelConfig", "GET", "v2/models/{name}/config")
-PACKAGES = ("locust", "gevent", "grpcio", "urllib3", "numpy")
+LOAD_AVERAGE = os.getloadavg()[0]  # when the program started: what else the machine was doing
+PACKAGES = ("gevent", "grpcio", "urllib3", "numpy")
 
 
 def client_side() -> dict[str, str]:
     """The machine that makes the load, which is the server's too where the address is 127.0.0.1, and its software."""
     cores = f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} cores"
-    load = os.getloadavg()[0]
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    versions = ", ".join([f"locust {locust.__version__}", *(f"{name} {version(name)}" for name in PACKAGES)])
     return {
-        "hardware": "; ".join(filter(None, [f"{_processor()}, {cores}", _gpus(), f"load average before {load:.1f}"])),
+        "hardware": "; ".join(
+            filter(None, [f"{_processor()}, {cores}", _gpus(), f"load average before {LOAD_AVERAGE:.1f}"])
+        ),
         "client software": f"Python {platform.python_version()}, {versions}; {platform.system()} {platform.release()}",
     }
 

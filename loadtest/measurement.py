@@ -121,9 +121,10 @@ def _row(
 
 
 def stages_between(before: Iterable[ModelStatistics], after: Iterable[ModelStatistics]) -> pd.DataFrame:
-    """What each model did between two looks at the server's statistics, from their running totals."""
+    """What each model that was asked did between two looks at the server's statistics, from their running totals."""
     earlier = {(model.name, model.version): model for model in before}
-    rows = [_stage(earlier.get((model.name, model.version)), model) for model in after]
+    stages = [_stage(earlier.get((model.name, model.version)), model) for model in after]
+    rows = [stage for stage in stages if stage["images"] or stage["failures"]]
     return pd.DataFrame(rows, columns=["model", "images", "failures", "average_batch", "queue_ms", "compute_ms"])
 
 

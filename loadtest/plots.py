@@ -54,7 +54,7 @@ def course_figure(measurement: Measurement, *, objective_ms: float) -> Figure:
     latency.axhline(objective_ms, color="grey", linestyle="--", linewidth=1)
     for axes in (rates, flight, latency):
         axes.axvspan(0, max(0.0, window.start_s - origin_s), color="grey", alpha=0.15, linewidth=0)
-        axes.set_ylim(0, None)
+        axes.set_ylim(0, 1.25 * axes.get_ylim()[1])  # room for the legends
     rates.set_ylabel("requests/s")
     flight.set_ylabel("in flight")
     latency.set(ylabel="latency (ms)", xlabel="seconds; shaded: warm-up, not counted")
