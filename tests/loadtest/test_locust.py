@@ -86,6 +86,7 @@ def test_two_workers_share_an_open_loop_and_no_request_is_lost(triton_server: Tr
     seconds = measured["window"]["stop_s"] - measured["window"]["start_s"]
     assert row["errors"] == 0
     assert row["count"] == pytest.approx(20 * seconds, abs=25)  # the users may start late within the window
+    assert table_of(tmp_path, "requests")["due_s"].max() > measured["window"]["stop_s"] - 0.2  # nor are the last
     assert measured["conditions"]["load generator"] == "locust with 2 workers"
     assert "Traceback" not in output
 
