@@ -48,8 +48,13 @@ class Installation:
             for name, port in (("http", ports.http), ("grpc", ports.grpc), ("metrics", ports.metrics))
             for part, value in (("address", LOOPBACK), ("port", port))
         ]
-        command = [str(self.binary), f"--backend-directory={self.backends}", *arguments, *listening]
-        return Launch((*_ending_with_its_parent(), *command), self.environment)
+        regions = f"agegendernet_{os.getpid()}_{ports.grpc}_"  # a server that is killed leaves its shared memory behind
+        command = (
+            *(str(self.binary), f"--backend-directory={self.backends}", *arguments, *listening),
+            f"--backend-config=python,shm-region-prefix-name={regions}",
+        )
+        cleanup = ("find", "/dev/shm", "-maxdepth", "1", "-name", f"{regions}*", "-delete")
+        return Launch((*_ending_with_its_parent(), *command), self.environment, cleanup)
 
 
 def find_installation(venv: Path = DEFAULT_VENV) -> Installation:

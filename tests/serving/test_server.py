@@ -53,6 +53,17 @@ def test_stopping_leaves_no_process_and_frees_the_ports(
 
 
 @needs_server
+def test_a_killed_server_leaves_no_shared_memory(repository: Path, log: Path) -> None:
+    def regions(server: TritonServer) -> list[Path]:
+        return list(Path("/dev/shm").glob(f"agegendernet_{os.getpid()}_{server.grpc_url.rpartition(':')[2]}_*"))
+
+    with TritonServer(repository, replace(ANY_PORTS, log=log)) as server:
+        assert regions(server)
+        server.kill()
+        assert not regions(server)
+
+
+@needs_server
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="the system has no setpriv")
 def test_a_server_ends_when_its_program_is_killed(
     repository: Path, log: Path, survivors: Callable[[int], list[int]]
