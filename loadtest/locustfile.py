@@ -132,6 +132,11 @@ class HttpEncoded(FaceAttributesUser):
     protocol, wire = "HTTP", "encoded"
 
 
+def users_of(environment: locust.env.Environment) -> list[type[FaceAttributesUser]]:
+    """The kinds that take part in the run."""
+    return [user for user in environment.user_classes if issubclass(user, FaceAttributesUser)]
+
+
 def url_of(user: type[FaceAttributesUser], options: Any) -> str:
     return str(options.grpc_url if user.protocol == "gRPC" else options.http_url)
 
@@ -188,7 +193,7 @@ def set_shape(environment: locust.env.Environment) -> None:
 
 def served(environment: locust.env.Environment) -> dict[str, str]:
     """The server's side of the conditions, over the first user's protocol. Raises FaceAttributesError."""
-    options, users = environment.parsed_options, environment.user_classes
+    options, users = environment.parsed_options, users_of(environment)
     models = sorted({name for user in users for name in (*MODELS[user.wire], *_ensemble(user.wire))})
     return conditions.server_side(url_of(users[0], options), models, timeout_s=options.timeout_s)
 
@@ -199,7 +204,7 @@ def _ensemble(wire: Wire) -> tuple[str, ...]:
 
 def statistics(environment: locust.env.Environment) -> tuple[ModelStatistics, ...]:
     """The server's counters now; none where it does not answer, which the requests' errors will tell."""
-    with suppress(FaceAttributesError), open_client(environment.user_classes[0], environment.parsed_options) as client:
+    with suppress(FaceAttributesError), open_client(users_of(environment)[0], environment.parsed_options) as client:
         return client.health().models
     return ()
 
