@@ -10,6 +10,9 @@ GRPC_PORT ?= 8001
 HTTP_PORT ?= 8000
 METRICS_PORT ?= 8002
 DOCKER ?=
+USERS ?= 8
+RUN_TIME ?= 30s
+LOAD ?= GrpcTensor
 ARGS ?=
 TENSORRT_STUBS ?=
 
@@ -22,11 +25,11 @@ PY := .venv/bin/python
 ONNX := $(REPOSITORY)/agegendernet/$(VERSION)/model.onnx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data train export engine serve evaluate test lint lock clean
+.PHONY: help setup demo data train export engine serve evaluate loadtest loadtest-ui test lint lock clean
 .DELETE_ON_ERROR:
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/installed .venv-triton/installed ## install everything into .venv and .venv-triton (done by the other targets)
 
@@ -79,6 +82,18 @@ serve: setup ## serve REPOSITORY on loopback until Ctrl-C; DOCKER=1 the engine, 
 evaluate: $(DATA)/manifest.csv ## the evaluation through a running server, gRPC then HTTP
 	$(PY) -m clients.evaluate --url grpc://127.0.0.1:$(GRPC_PORT) --manifest $(DATA)/manifest.csv $(ARGS)
 	$(PY) -m clients.evaluate --url http://127.0.0.1:$(HTTP_PORT) --manifest $(DATA)/manifest.csv $(ARGS)
+
+# Against the server that runs on HTTP_PORT; where none does, one is started for as long as it takes.
+LOCUST := .venv/bin/locust -f loadtest/locustfile.py
+with_server = if $(PY) -m clients.health --url http://127.0.0.1:$(HTTP_PORT) > /dev/null 2>&1; \
+	then GRPC_URL=grpc://127.0.0.1:$(GRPC_PORT) HTTP_URL=http://127.0.0.1:$(HTTP_PORT) $(1); \
+	else $(PY) -m serving.run --repository $(REPOSITORY) --http-port 0 --grpc-port 0 --metrics-port 0 --then '$(1)'; fi
+
+loadtest: setup ## load on a running server, or one started from REPOSITORY, by USERS for RUN_TIME; LOAD='GrpcTensor HttpEncoded'
+	@$(call with_server,$(LOCUST) --headless --users $(USERS) --spawn-rate 100 --run-time $(RUN_TIME) $(ARGS) $(LOAD))
+
+loadtest-ui: setup ## locust's own page on http://127.0.0.1:8089, until Ctrl-C
+	@$(call with_server,$(LOCUST) --web-host 127.0.0.1 --class-picker $(ARGS))
 
 test: setup ## all tests, with a real Triton server on CPU
 	$(PY) -m pytest $(ARGS)
