@@ -102,7 +102,7 @@ lint: .venv/installed ## ruff and mypy --strict; TENSORRT_STUBS=DIR checks the e
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	@for stubs in $(wildcard $(TENSORRT_STUBS)/*); do \
+	@for stubs in $(if $(TENSORRT_STUBS),$(wildcard $(TENSORRT_STUBS)/*)); do \
 		echo "mypy --strict with TensorRT's signatures from $$stubs" && \
 		MYPYPATH=$$stubs .venv/bin/mypy --strict convert/build_engine.py convert/engine_runner.py || exit 1; \
 	done

@@ -38,6 +38,7 @@ class ServerOptions:
     verbose: bool = False  # the server logs every request
     explicit_models: bool = False  # load and unload models by request only, as promotion does
     docker: bool = False  # the GPU server: Triton's container on the engine, instead of the CPU server of `venv`
+    arguments: tuple[str, ...] = ()  # further options of tritonserver, as they are
     venv: Path = DEFAULT_VENV
     start_timeout_s: float = 60.0  # a quiet machine needs 3
     stop_timeout_s: float = 10.0  # for requests in flight, before they are broken off
@@ -158,13 +159,14 @@ class TritonServer:
         )
 
     def _arguments(self, repository: Path, config_name: str) -> list[str]:
-        return server_arguments(
+        arguments = server_arguments(
             repository,
             config_name=config_name,
             model_control=self.options.explicit_models,
             verbose=self.options.verbose,
             exit_timeout_s=self.options.stop_timeout_s,
         )
+        return [*arguments, *self.options.arguments]
 
     def _choose_ports(self) -> Ports:
         self._ports = Ports(self.options.http_port, self.options.grpc_port, self.options.metrics_port).chosen()

@@ -168,7 +168,7 @@ class Counting(GrpcTransport):
 
 
 def test_an_evaluation_keeps_the_server_busy(triton_server: TritonServer, pictures: Images, tmp_path: Path) -> None:
-    samples = load_samples(make_dataset(tmp_path, np.concatenate([pictures] * 5)))
+    samples = load_samples(make_dataset(tmp_path, np.concatenate([pictures] * 30)))
     transport = Counting(Connection.to(triton_server.grpc_url, timeout_s=60))
     with FaceAttributesClient(triton_server.grpc_url, transport=transport) as client:
         client.infer(pictures[:1])

@@ -5,7 +5,6 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from clients import (
     Tls,
 )
 from contract.spec import Images
-from serving.launch import Launch
 from serving.server import ServerOptions, TritonServer
 from tests.clients.tls import tls_in_front_of
 
@@ -76,20 +74,18 @@ def test_certificates_that_would_be_ignored_are_refused(url: str, tls: Tls, reas
         FaceAttributesClient(url, tls=tls)
 
 
-class RestrictedServer(TritonServer):
-    """Statistics and shared memory only for who knows the secret."""
-
-    def _launch(self) -> Launch:
-        launch, restricted = super()._launch(), f"statistics,shared-memory:authorization={SECRET}"
-        arguments = (f"--http-restricted-api={restricted}", f"--grpc-restricted-protocol={restricted}")
-        return replace(launch, arguments=launch.arguments + arguments)
-
-
 @pytest.fixture(scope="module")
 def restricted_server(triton_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    log = tmp_path_factory.mktemp("restricted") / "triton.log"
-    options = ServerOptions(http_port=0, grpc_port=0, metrics_port=0, log=log)
-    with RestrictedServer(triton_server.repository, options) as server:
+    """Statistics and shared memory only for who knows the secret."""
+    restricted = f"statistics,shared-memory:authorization={SECRET}"
+    options = ServerOptions(
+        http_port=0,
+        grpc_port=0,
+        metrics_port=0,
+        log=tmp_path_factory.mktemp("restricted") / "triton.log",
+        arguments=(f"--http-restricted-api={restricted}", f"--grpc-restricted-protocol={restricted}"),
+    )
+    with TritonServer(triton_server.repository, options) as server:
         yield server
 
 
