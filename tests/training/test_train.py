@@ -80,20 +80,22 @@ def test_a_checkpoint_describes_itself(unbroken: Path) -> None:
     assert checkpoint.metrics["selection_loss"] > 0
 
 
-def test_killed_after_an_epoch_it_ends_with_the_weights_of_an_unbroken_run(
-    unbroken: Path, config: TrainConfig, manifest: Path
-) -> None:
-    command = [sys.executable, "-m", "training.train", "--manifest", str(manifest), "--out", str(config.out),
+def start(config: TrainConfig) -> subprocess.Popen[bytes]:
+    """The program itself, so that it can be killed and interrupted as a user does."""
+    command = [sys.executable, "-m", "training.train", "--manifest", str(config.manifest), "--out", str(config.out),
                "--resolution", "128", "--epochs", "2", "--batch-size", "16", "--learning-rate", "1e-3",
                "--device", "cpu", "--plot-every", "1"]  # fmt: skip
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (config.out / "history.csv").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, bufsize=0)
+
+
+def test_killed_after_an_epoch_it_ends_with_the_weights_of_an_unbroken_run(unbroken: Path, config: TrainConfig) -> None:
+    with start(config) as process:
+        deadline = time.monotonic() + 120
+        while not (config.out / "history.csv").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
     assert torch.load(config.out / STATE_NAME, weights_only=True)["progress"]["epoch"] == 1
     Trainer(config).run()
     assert_same_weights(config.out, unbroken)
@@ -104,20 +106,20 @@ def test_killed_after_an_epoch_it_ends_with_the_weights_of_an_unbroken_run(
 def test_stopped_inside_an_epoch_it_saves_and_ends_with_the_weights_of_an_unbroken_run(
     unbroken: Path, config: TrainConfig
 ) -> None:
-    trainer = Trainer(config)
-    step, steps = trainer._step, []
-
-    def interrupt_at_the_second(*arguments: object) -> torch.Tensor:
-        steps.append(None)
-        if len(steps) == 2:
-            signal.raise_signal(signal.SIGINT)  # as Ctrl-C
-        return step(*arguments)  # type: ignore[arg-type]
-
-    trainer._step = interrupt_at_the_second  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+    with start(config) as process:
+        assert process.stderr is not None
+        shown = b""
+        while b" 1/3 " not in shown:  # the progress bar after the first of three batches
+            piece = process.stderr.read(4096)
+            assert piece, "it ended before it could be interrupted"
+            shown += piece
+        process.send_signal(signal.SIGINT)
+        shown += process.communicate()[1]
+    assert process.returncode == 130
+    assert b"the same command continues from here" in shown
     progress = torch.load(config.out / STATE_NAME, weights_only=True)["progress"]
-    assert (progress["epoch"], progress["batch"]) == (0, 2)
+    assert progress["epoch"] == 0
+    assert progress["batch"] in (1, 2, 3)
     Trainer(config).run()
     assert_same_weights(config.out, unbroken)
     ours, theirs = (
