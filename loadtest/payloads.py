@@ -19,7 +19,7 @@ OUTPUT_SHAPES = {tensor.name: [1, *tensor.dims] for tensor in OUTPUTS}
 OUTPUT_VALUES = struct.Struct(f"<{sum(math.prod(shape) for shape in OUTPUT_SHAPES.values())}f")
 
 
-def httptensor_requests(faces: Images) -> tuple[list[bytes], dict[str, str]]:
+def http_tensor_requests(faces: Images) -> tuple[list[bytes], dict[str, str]]:
     """Bodies and headers for our server's /v2/models/agegendernet/infer, one face each: binary tensors both ways."""
     bodies, json_bytes = [], 0
     for face in check_images(faces):
@@ -28,7 +28,7 @@ def httptensor_requests(faces: Images) -> tuple[list[bytes], dict[str, str]]:
     return bodies, {"Inference-Header-Content-Length": str(json_bytes)}
 
 
-def httpencoded_requests(encoded: Sequence[bytes]) -> tuple[list[bytes], dict[str, str]]:
+def http_encoded_requests(encoded: Sequence[bytes]) -> tuple[list[bytes], dict[str, str]]:
     """Bodies and headers for our server's /v2/models/face_attributes/infer, one picture each.
 
     Binary requests name the length of the picture in their JSON part: Triton also takes the bare file, with a header
