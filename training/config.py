@@ -1,4 +1,4 @@
-"""Settings of a training run. The defaults are the published ones."""
+"""Settings of a training run. The defaults are the published ones; training.recipes has others by name."""
 
 from __future__ import annotations
 
@@ -14,24 +14,35 @@ from training.augmentation import Augmentation
 class TrainConfig:
     """Train AgeGenderNet; run it again to continue a run that stopped."""
 
-    manifest: Path = Path("data/synthetic/manifest.csv")
+    recipe: Literal["published", "modern"] = "published"  # what the settings below are unless given (training.recipes)
+    manifest: tuple[Path, ...] = (Path("data/synthetic/manifest.csv"),)  # several: their faces are mixed
+    repeat: tuple[
+        float, ...
+    ] = ()  # how often an epoch shows each manifest's faces; 1 unless given, 0.5 is half of them
     out: Path = Path("runs/train")
     protocol: Protocol = "holdout"  # published: selects on the faces it reports on, as the published run did
     resolution: int = 224  # of the network, not of the request; 128 costs a third and loses some accuracy
+    half_resolution_share: float = 0.0  # of the epochs, the first ones: at half of `resolution` a step costs a quarter
     epochs: int = 30
     batch_size: int = 64
+    optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = 1e-4
     weight_decay: float = 1e-5
     schedule: Literal["plateau", "one_cycle"] = (
-        "plateau"  # one_cycle: up to learning_rate and down to 0 within `epochs`
+        "plateau"  # one_cycle: up to learning_rate and by a cosine down to 0 within `epochs`
     )
+    warm_up_share: float = 0.3  # of a one_cycle's steps, those that go up
     plateau_patience: int = 5  # epochs without a better validation loss before the learning rate falls
     plateau_factor: float = 0.5
     early_stopping_patience: int = 10  # epochs without a better validation loss before training stops
     max_grad_norm: float = 1.0
+    average_decay: float = 0.0  # of an exponential moving average of the weights, which then is what is saved as best
     age_weight: float = 1.0  # per year of L1
     gender_weight: float = 10.0
     emotion_weight: float = 5.0
+    emotion_balance: float = 0.0  # weighs a face by its emotion's frequency to minus this; 1 makes all emotions equal
+    emotion_smoothing: float = 0.0  # share of an emotion label that is spread over all eight
+    mixup: float = 0.0  # both parameters of the beta distribution that mixes pairs of faces; 0 mixes none
     augmentation: Augmentation = field(default_factory=Augmentation)
     quick_start: bool = False  # first weights of the heads that learn in hundreds of steps instead of thousands
     plot_every: int = 5  # epochs between the pictures of the history, as in the published report

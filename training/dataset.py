@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from contract.samples import Samples
+from contract.samples import Labels, Samples
+from contract.spec import IMAGE, Images
 
 
 class Batch(NamedTuple):
@@ -29,38 +34,84 @@ class Batch(NamedTuple):
 
 
 class PackedFaces(Dataset[Batch]):
-    """Indexed by a whole batch's positions at once."""
+    """The faces of one or more datasets one after another, indexed by a whole batch's positions at once."""
 
-    def __init__(self, samples: Samples) -> None:
-        self.samples = samples
-        self.labels = samples.labels
+    def __init__(self, parts: Sequence[Samples]) -> None:
+        self.parts = parts
+        self.ends = np.cumsum([len(part) for part in parts])
+        labels = [part.labels for part in parts]
+        self.labels = Labels(*(np.concatenate([getattr(part, f.name) for part in labels]) for f in fields(Labels)))
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
 
     def __getitem__(self, positions: list[int]) -> Batch:
         index = np.asarray(positions)
         labels = self.labels[index]
-        images = self.samples.packed[self.samples.rows[index]]
+        images = self._images(index)
         return Batch(*(torch.from_numpy(a) for a in (images, labels.age, labels.gender, labels.emotion, index)))
 
+    def names(self, positions: Sequence[int]) -> list[str]:
+        """Dataset folder and id of each face, for messages."""
+        owners = np.searchsorted(self.ends, positions, side="right")
+        starts = self.ends - [len(part) for part in self.parts]
+        return [
+            f"{self.parts[owner].folder.name}/{self.parts[owner].table['id'].iloc[position - starts[owner]]}"
+            for owner, position in zip(owners, positions, strict=True)
+        ]
 
-def loader(samples: Samples, batch_size: int, device: torch.device) -> DataLoader[Batch]:
-    """All samples in order, for evaluation."""
-    return _loader(samples, list(BatchSampler(range(len(samples)), batch_size, drop_last=False)), device)
+    def _images(self, index: NDArray[np.int64]) -> Images:
+        """uint8 [len(index), 128, 128, 3], gathered from each part's mapped file."""
+        owners = np.searchsorted(self.ends, index, side="right")
+        images = np.empty((len(index), *IMAGE.dims), IMAGE.numpy_dtype)
+        for owner in np.unique(owners):
+            part, mine = self.parts[owner], owners == owner
+            images[mine] = part.packed[part.rows[index[mine] - (self.ends[owner] - len(part))]]
+        return images
+
+
+def loader(faces: PackedFaces, batch_size: int, device: torch.device) -> DataLoader[Batch]:
+    """All faces in order, for evaluation."""
+    return _loader(faces, list(BatchSampler(range(len(faces)), batch_size, drop_last=False)), device)
 
 
 def shuffled_loader(
-    samples: Samples, batch_size: int, device: torch.device, *, seed: int, skip_batches: int = 0
+    faces: PackedFaces,
+    batch_size: int,
+    device: torch.device,
+    *,
+    seed: int,
+    repeat: Sequence[float] = (),
+    skip_batches: int = 0,
 ) -> DataLoader[Batch]:
-    """In an order given by `seed`, the last incomplete batch left out; `skip_batches` continues a broken epoch."""
-    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist()
+    """In an order given by `seed`, the last incomplete batch left out; `skip_batches` continues a broken epoch.
+
+    `repeat` says how often each part's faces come: 2 shows them twice, 0.5 another half of them each epoch.
+    """
+    if repeat and len(repeat) != len(faces.parts):
+        raise ValueError(f"repeat {tuple(repeat)} must have a number for each of the {len(faces.parts)} manifests")
+    order = _shuffled([len(part) for part in faces.parts], repeat or [1.0] * len(faces.parts), seed)
     # Batch normalisation needs more than one face, so only a set smaller than one batch keeps its incomplete batch.
-    batches = list(BatchSampler(order, batch_size, drop_last=len(samples) >= batch_size))
-    return _loader(samples, batches[skip_batches:], device)
+    batches = list(BatchSampler(order, batch_size, drop_last=len(order) >= batch_size))
+    return _loader(faces, batches[skip_batches:], device)
 
 
-def _loader(samples: Samples, batches: list[list[int]], device: torch.device) -> DataLoader[Batch]:
+def _shuffled(sizes: Sequence[int], repeat: Sequence[float], seed: int) -> list[int]:
+    """Positions of an epoch: of each part its share, drawn without replacement before anything comes twice."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen, start = [], 0
+    for size, times in zip(sizes, repeat, strict=True):
+        passes = [torch.randperm(size, generator=generator) for _ in range(math.ceil(times))]
+        chosen += [start + torch.cat(passes)[: round(size * times)]] if passes else []
+        start += size
+    positions = torch.cat(chosen)
+    return positions[torch.randperm(len(positions), generator=generator)].tolist()
+
+
+def _loader(faces: PackedFaces, batches: list[list[int]], device: torch.device) -> DataLoader[Batch]:
     on_gpu = device.type == "cuda"
     return DataLoader(
-        PackedFaces(samples),
+        faces,
         batch_size=None,  # the sampler already gives whole batches
         sampler=batches,
         generator=torch.Generator(),  # otherwise every iteration draws from the global one, which resuming replays

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
 
 from contract.files import replacing
 from training.config import TrainConfig
@@ -46,9 +47,15 @@ class RunState:
     """The parts of a run that change while it trains."""
 
     network: AgeGenderNet
-    optimizer: Adam
+    optimizer: Optimizer
     scheduler: LRScheduler
+    average: AveragedModel | None  # of the network's weights, where the run keeps one
     progress: Progress
+
+    @property
+    def answering(self) -> AgeGenderNet:
+        """The network that is validated and saved."""
+        return self.network if self.average is None else cast(AgeGenderNet, self.average.module)
 
     def save(self, config: TrainConfig) -> None:
         content = {
@@ -56,6 +63,7 @@ class RunState:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
             "progress": asdict(self.progress),
         }
         with replacing(config.out / STATE_NAME) as temporary:
@@ -69,7 +77,8 @@ class RunState:
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise StateError(f"{path} is broken ({error}); start over with --restart") from error
         before, now = content["config"], plain(config)
-        fixed = {"epochs"} if config.schedule == "one_cycle" else set()  # its length is the run's
+        # A cycle's length is the run's, and so is the number of epochs at half resolution.
+        fixed = {"epochs"} if config.schedule == "one_cycle" or config.half_resolution_share else set()
         free = set(FREE_SETTINGS) - fixed
         if changed := [name for name in now if name not in free and now[name] != before.get(name)]:
             listed = ", ".join(f"{name} {before.get(name)} -> {now[name]}" for name in changed)
@@ -77,10 +86,18 @@ class RunState:
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scheduler.load_state_dict(content["scheduler"])
+        if self.average:
+            self.average.load_state_dict(content["average"])
         for name, value in content["progress"].items():
             setattr(self.progress, name, value)
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:
     """The settings as JSON can hold them."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
+    return {name: _plain(value) for name, value in asdict(config).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

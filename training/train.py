@@ -1,6 +1,7 @@
 """The training loop.
 
     python -m training.train --manifest data/synthetic/manifest.csv --out runs/train
+    python -m training.train --recipe modern --manifest data/ffhq/manifest.csv data/utkface/manifest.csv --out runs/two
 
 Run the same command again to continue: a run that was stopped, by Ctrl-C or by kill -9, ends with the weights of an
 unbroken one.
@@ -18,21 +19,26 @@ from types import FrameType
 
 import numpy as np
 import torch
-import tyro
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from contract.samples import ManifestError, Samples, load_samples
+from contract.samples import ManifestError, Role, load_samples
 from training.checkpoint import BEST_NAME, Checkpoint, save_checkpoint
 from training.config import TrainConfig
-from training.dataset import Batch, loader, shuffled_loader
+from training.dataset import Batch, PackedFaces, loader, shuffled_loader
 from training.history import EpochMetrics, EpochSums, history_row, write_history
-from training.losses import LossWeights, multi_task_loss
-from training.model import AgeGenderNet
+from training.losses import Losses, LossWeights, MultiTaskLoss, balancing_weights
+from training.model import AgeGenderNet, Logits
 from training.plots import plot_history
 from training.preprocess import Preprocess
+from training.recipes import parse_config
 from training.report import write_report
 from training.state import STATE_NAME, Progress, RunState, StateError, plain
 
@@ -68,8 +74,8 @@ class Stopwatch:
 class FiniteCheck:
     """Stops at the first loss that is not finite, looking only now and then where looking is dear."""
 
-    def __init__(self, samples: Samples, device: torch.device) -> None:
-        self.samples = samples
+    def __init__(self, faces: PackedFaces, device: torch.device) -> None:
+        self.faces = faces
         self.every = STEPS_BETWEEN_CHECKS if device.type == "cuda" else 1
         self.unseen: list[tuple[int, Tensor, Tensor]] = []  # batch number, loss, positions of its faces
 
@@ -85,7 +91,7 @@ class FiniteCheck:
         finite = torch.stack([loss for _, loss, _ in self.unseen]).isfinite().tolist()
         if not all(finite):
             number, loss, positions = self.unseen[finite.index(False)]
-            ids = ", ".join(self.samples.table["id"].iloc[positions.tolist()])
+            ids = ", ".join(self.faces.names(positions.tolist()))
             raise NonFiniteLossError(
                 f"the loss of batch {number} is {loss.item()}; nothing of it was saved. Look at its faces ({ids}), or "
                 "run again with a lower --learning-rate and --restart"
@@ -100,31 +106,52 @@ class Trainer:
         self.config = config
         self.device = _device(config)
         self.bf16 = config.precision == "bf16" or (config.precision == "auto" and _multiplies_bf16(self.device))
-        self.train_samples = load_samples(config.manifest, "train", config.protocol)
-        self.selection_samples = load_samples(config.manifest, "selection", config.protocol)
+        self.train_faces, self.selection_faces = self._faces("train"), self._faces("selection")
         self.preprocess = Preprocess(config.resolution).to(self.device)
-        self.weights = LossWeights(config.age_weight, config.gender_weight, config.emotion_weight)
+        weights = LossWeights(config.age_weight, config.gender_weight, config.emotion_weight)
+        balance = balancing_weights(self.train_faces.labels.emotion, config.emotion_balance).to(self.device)
+        self.loss = MultiTaskLoss(weights, config.emotion_smoothing, balance if config.emotion_balance else None)
+        self.selection_loss = MultiTaskLoss(weights)  # the same whatever trains, so that runs can be compared
         self.state = self._fresh_state()
         self.last_save_s = time.perf_counter()
         self.stop_requested = False
+
+    def _faces(self, role: Role) -> PackedFaces:
+        return PackedFaces([load_samples(manifest, role, self.config.protocol) for manifest in self.config.manifest])
 
     def _fresh_state(self) -> RunState:
         config = self.config
         torch.manual_seed(config.seed)
         network = AgeGenderNet()
         if config.quick_start:
-            network.start_quickly(median_age_years=float(np.nanmedian(self.train_samples.labels.age)))
+            network.start_quickly(median_age_years=_median(self.train_faces.labels.age))
         # NHWC is what oneDNN's and cuDNN's fast convolutions read.
         network = network.to(self.device).to(memory_format=torch.channels_last)
-        optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        return RunState(network, optimizer, self._scheduler(optimizer), Progress())
+        optimizer = _optimizer(network, config)
+        average = None
+        if config.average_decay:
+            # Batch-norm statistics too, which otherwise would not belong to the averaged weights.
+            ema = get_ema_multi_avg_fn(config.average_decay)  # type: ignore[no-untyped-call]
+            average = AveragedModel(network, multi_avg_fn=ema, use_buffers=True)
+        return RunState(network, optimizer, self._scheduler(optimizer), average, Progress())
 
-    def _scheduler(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
+    def _scheduler(self, optimizer: Optimizer) -> LRScheduler:
         config = self.config
         if config.schedule == "plateau":
             return ReduceLROnPlateau(optimizer, factor=config.plateau_factor, patience=config.plateau_patience)
-        steps = config.epochs * len(shuffled_loader(self.train_samples, config.batch_size, self.device, seed=0))
-        return OneCycleLR(optimizer, config.learning_rate, total_steps=steps)
+        steps = config.epochs * len(self._shuffled(seed=0))
+        return OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=config.warm_up_share)
+
+    def _shuffled(self, *, seed: int, skip_batches: int = 0) -> DataLoader[Batch]:
+        config = self.config
+        return shuffled_loader(
+            self.train_faces,
+            config.batch_size,
+            self.device,
+            seed=seed,
+            repeat=config.repeat,
+            skip_batches=skip_batches,
+        )
 
     def run(self) -> None:
         """Train until the last epoch or until the selection loss has stopped improving; KeyboardInterrupt is saved."""
@@ -141,6 +168,11 @@ class Trainer:
         finally:
             signal.signal(signal.SIGINT, before)
 
+    @property
+    def _halved(self) -> bool:
+        """Whether the epoch at hand is one of those at half resolution."""
+        return self.state.progress.epoch < round(self.config.half_resolution_share * self.config.epochs)
+
     def _request_stop(self, _signal: int, _frame: FrameType | None) -> None:
         self.stop_requested = True  # after the batch at hand, whose weights would otherwise be half updated
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
@@ -152,7 +184,7 @@ class Trainer:
     def _epoch(self) -> dict[str, float]:
         """Train and validate once; afterwards everything is on disk."""
         state, progress, config = self.state, self.state.progress, self.config
-        stopwatch, first_batch = Stopwatch(), progress.batch
+        stopwatch, first_batch, halved = Stopwatch(), progress.batch, self._halved
         train = self._train_epoch(stopwatch)
         seconds, images = stopwatch.total_s, (progress.batch - first_batch) * config.batch_size
         selection = self._validate()
@@ -168,9 +200,10 @@ class Trainer:
         progress.history.append(row)
         if isinstance(state.scheduler, ReduceLROnPlateau):
             state.scheduler.step(selection.loss)
-        if selection.loss < progress.best_loss:
-            progress.best_loss, progress.best_epoch = selection.loss, progress.epoch
-            best = Checkpoint(state.network, config.resolution, plain(config), row)
+        if halved or selection.loss < progress.best_loss:
+            # No epoch at half resolution stands in the way of a later one at the full: it is only kept meanwhile.
+            progress.best_loss, progress.best_epoch = (float("inf") if halved else selection.loss), progress.epoch
+            best = Checkpoint(state.answering, config.resolution, plain(config), row)
             save_checkpoint(config.out / BEST_NAME, best)
         self._save()
         write_history(progress.history, config.out)
@@ -187,10 +220,8 @@ class Trainer:
         if progress.random_state is not None:
             _set_random_state(self.device, progress.random_state)
         sums = EpochSums(self.device, progress.epoch_sums)
-        finite = FiniteCheck(self.train_samples, self.device)
-        batches = shuffled_loader(
-            self.train_samples, config.batch_size, self.device, seed=epoch_seed, skip_batches=progress.batch
-        )
+        finite = FiniteCheck(self.train_faces, self.device)
+        batches = self._shuffled(seed=epoch_seed, skip_batches=progress.batch)
         self.state.network.train()
         total = progress.batch + len(batches)
         with tqdm(
@@ -212,34 +243,54 @@ class Trainer:
 
     def _step(self, batch: Batch, sums: EpochSums, stopwatch: Stopwatch) -> Tensor:
         state, before = self.state, time.perf_counter()
-        faces = self.config.augmentation(self.preprocess.cast(batch.images))
+        faces = self._network_input(self.config.augmentation(self.preprocess.cast(batch.images)))
         stopwatch.data_s += time.perf_counter() - before
-        losses = self._forward(self.preprocess.standardise(faces), batch, sums)
+        losses = self._mixed(faces, batch, sums) if self.config.mixup else self._plain(faces, batch, sums)
         state.optimizer.zero_grad()
         losses.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), self.config.max_grad_norm)
         state.optimizer.step()
         if isinstance(state.scheduler, OneCycleLR):
             state.scheduler.step()
+        if state.average:
+            state.average.update_parameters(state.network)
         return losses
 
-    def _forward(self, faces: Tensor, batch: Batch, sums: EpochSums) -> Tensor:
-        """Network and loss; returns the total and adds the batch to the epoch's sums."""
-        faces = faces.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.state.network(faces)
-        losses = multi_task_loss(logits, batch, self.weights)
+    def _network_input(self, faces: Tensor) -> Tensor:
+        """float32 [B, 3, 128, 128] in 0..1 -> what the network sees, at half the resolution in the first epochs."""
+        faces = self.preprocess.standardise(F.avg_pool2d(faces, 2) if self._halved else faces)
+        return faces.contiguous(memory_format=torch.channels_last)
+
+    def _plain(self, faces: Tensor, batch: Batch, sums: EpochSums) -> Tensor:
+        logits = self._forward(self.state.network, faces)
+        losses = self.loss(logits, batch)
         sums.add(logits, batch, losses)
         return losses.total
 
+    def _mixed(self, faces: Tensor, batch: Batch, sums: EpochSums) -> Tensor:
+        """Mixup (Zhang et al. 2018) by mixing the losses, so that a label only one of the two has still counts."""
+        share = float(np.random.default_rng(int(torch.randint(2**31, ()))).beta(self.config.mixup, self.config.mixup))
+        order = torch.randperm(len(faces)).to(faces.device)
+        logits = self._forward(self.state.network, torch.lerp(faces[order], faces, share))
+        partners = Batch(*(tensor[order] for tensor in batch))
+        own, other = self.loss(logits, batch), self.loss(logits, partners)
+        losses = Losses(*(share * a + (1 - share) * b for a, b in zip(own, other, strict=True)))
+        sums.add(logits, batch, losses)
+        return losses.total
+
+    def _forward(self, network: AgeGenderNet, faces: Tensor) -> Logits:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return network(faces)
+
     @torch.inference_mode()
     def _validate(self) -> EpochMetrics:
-        self.state.network.eval()
+        network = self.state.answering.eval()
         sums = EpochSums(self.device)
-        batches = loader(self.selection_samples, self.config.batch_size, self.device)
+        batches = loader(self.selection_faces, self.config.batch_size, self.device)
         for batch in tqdm(batches, desc="selection", unit="batch", leave=False):
             on_device = batch.to(self.device)
-            self._forward(self.preprocess(on_device.images), on_device, sums)
+            logits = self._forward(network, self._network_input(self.preprocess.cast(on_device.images)))
+            sums.add(logits, on_device, self.selection_loss(logits, on_device))
         return sums.means()
 
     def _save(self) -> None:
@@ -254,11 +305,26 @@ def train(config: TrainConfig) -> None:
     trainer = Trainer(config)
     precision = "bf16" if trainer.bf16 else "fp32"
     print(
-        f"AgeGenderNet at {config.resolution} x {config.resolution}, {len(trainer.train_samples):,} faces to train on, "
-        f"{len(trainer.selection_samples):,} to select on; {trainer.device}, {precision}"
+        f"AgeGenderNet at {config.resolution} x {config.resolution}, {len(trainer.train_faces):,} faces to train on, "
+        f"{len(trainer.selection_faces):,} to select on; {trainer.device}, {precision}"
     )
     trainer.run()
     write_report(config.out, config.manifest, device=trainer.device)
+
+
+def _optimizer(network: AgeGenderNet, config: TrainConfig) -> Optimizer:
+    if config.optimizer == "adam":
+        return Adam(network.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    # Decay pulls on what multiplies features, not on biases and batch-norm parameters.
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    vectors = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return AdamW(groups, config.learning_rate, fused=True)
+
+
+def _median(ages: NDArray[np.float32]) -> float:
+    """Of the known ages in years; any start will do where none is known."""
+    return float(np.nanmedian(ages)) if not np.isnan(ages).all() else 30.0
 
 
 def _device(config: TrainConfig) -> torch.device:
@@ -295,7 +361,7 @@ def _print_epoch(row: dict[str, float], epochs: int) -> None:
 
 if __name__ == "__main__":
     try:
-        train(tyro.cli(TrainConfig))
+        train(parse_config())
     except (ManifestError, StateError, NonFiniteLossError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

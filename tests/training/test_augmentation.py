@@ -69,3 +69,24 @@ def test_hue_turns_colours_and_keeps_greys() -> None:
     assert 0.05 < max(away) < 0.15
     grey = torch.full((8, 3, 4, 4), 0.5)
     assert torch.allclose(Augmentation(0, 0, 0, 0, 0, 0.1)(grey), grey, atol=1e-3)
+
+
+def test_zoom_and_shift_stay_within_their_limits() -> None:
+    torch.manual_seed(0)
+    mark = torch.zeros(300, 3, 128, 128)
+    mark[:, :, 44:84, 44:84] = 1
+    area = Augmentation(0, 0, 0, 0, 0, 0, zoom=0.25)(mark)[:, 0].sum((1, 2)).sqrt() / 40
+    assert 1 / 1.26 < area.min() < 0.85
+    assert 1.18 < area.max() < 1.26
+    moved = Augmentation(0, 0, 0, 0, 0, 0, shift=0.1)(mark)[:, 0]
+    centre = (moved.sum(1) * (torch.arange(128) - 63.5)).sum(1) / moved.sum((1, 2))
+    assert 11 < centre.abs().max() < 12.9  # a tenth of 128
+
+
+def test_some_faces_turn_grey(faces: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    many = faces.repeat(8, 1, 1, 1)
+    changed = Augmentation(0, 0, 0, 0, 0, 0, grey_probability=0.5)(many)
+    grey = (changed.amax(1) - changed.amin(1)).amax((1, 2)) < 1e-4
+    assert 0.3 < grey.float().mean() < 0.7
+    assert torch.allclose(changed[~grey], many[~grey], atol=1e-5)

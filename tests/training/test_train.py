@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from contract.samples import read_manifest, write_manifest
 from training.checkpoint import BEST_NAME, CheckpointError, load_checkpoint
 from training.config import TrainConfig
+from training.recipes import RECIPES, parse_config
 from training.state import STATE_NAME, StateError
 from training.train import NonFiniteLossError, Trainer, train
 
@@ -23,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def config(manifest: Path, tmp_path: Path) -> TrainConfig:
     return TrainConfig(
-        manifest,
-        tmp_path / "run",
+        manifest=(manifest,),
+        out=tmp_path / "run",
         resolution=128,
         epochs=2,
         batch_size=16,
@@ -49,7 +50,14 @@ def unbroken(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "unbroken"
     train(
         TrainConfig(
-            manifest, out, resolution=128, epochs=2, batch_size=16, learning_rate=1e-3, device="cpu", plot_every=1
+            manifest=(manifest,),
+            out=out,
+            resolution=128,
+            epochs=2,
+            batch_size=16,
+            learning_rate=1e-3,
+            device="cpu",
+            plot_every=1,
         )
     )
     return out
@@ -80,9 +88,39 @@ def test_a_checkpoint_describes_itself(unbroken: Path) -> None:
     assert checkpoint.metrics["selection_loss"] > 0
 
 
+def test_a_modern_run_broken_off_goes_on_to_the_same_bits_its_average_too(manifest: Path, tmp_path: Path) -> None:
+    modern = dataclasses.replace(
+        RECIPES["modern"],
+        manifest=(manifest, manifest),
+        repeat=(1, 0.5),
+        resolution=128,
+        half_resolution_share=0.5,
+        epochs=2,
+        batch_size=16,
+        mixup=0.2,
+        emotion_balance=0.5,
+        device="cpu",
+    )
+    unbroken, broken = (Trainer(dataclasses.replace(modern, out=tmp_path / name)) for name in ("unbroken", "broken"))
+    unbroken.run()
+    broken._epoch()
+    resumed = Trainer(broken.config)
+    resumed.run()
+    assert_same_weights(broken.config.out, unbroken.config.out)
+    best, expected = (load_file(t.config.out / BEST_NAME) for t in (resumed, unbroken))
+    assert all(torch.equal(best[name], expected[name]) for name in expected)
+    assert not torch.equal(best["age_head.0.weight"], weights_of(resumed.config.out)["age_head.0.weight"])
+
+
+def test_a_recipe_is_a_start_that_the_command_line_can_change() -> None:
+    assert parse_config([]) == TrainConfig()
+    chosen = parse_config(["--recipe", "modern", "--learning-rate", "5e-4"])
+    assert chosen == dataclasses.replace(RECIPES["modern"], learning_rate=5e-4)
+
+
 def start(config: TrainConfig) -> subprocess.Popen[bytes]:
     """The program itself, so that it can be killed and interrupted as a user does."""
-    command = [sys.executable, "-m", "training.train", "--manifest", str(config.manifest), "--out", str(config.out),
+    command = [sys.executable, "-m", "training.train", "--manifest", str(config.manifest[0]), "--out", str(config.out),
                "--resolution", "128", "--epochs", "2", "--batch-size", "16", "--learning-rate", "1e-3",
                "--device", "cpu", "--plot-every", "1"]  # fmt: skip
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, bufsize=0)
@@ -156,12 +194,12 @@ def test_a_broken_checkpoint_says_so(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_faces(config: TrainConfig, tmp_path: Path) -> None:
-    table = read_manifest(config.manifest)
+    table = read_manifest(config.manifest[0])
     table.loc[table["id"] == "00007", "age"] = np.inf
     write_manifest(table, tmp_path / "manifest.csv")
-    (tmp_path / "images.npy").symlink_to(config.manifest.with_name("images.npy"))
+    (tmp_path / "images.npy").symlink_to(config.manifest[0].with_name("images.npy"))
     with pytest.raises(NonFiniteLossError, match="00007"):
-        Trainer(dataclasses.replace(config, manifest=tmp_path / "manifest.csv")).run()
+        Trainer(dataclasses.replace(config, manifest=(tmp_path / "manifest.csv",))).run()
     assert not (config.out / STATE_NAME).exists()
 
 

@@ -1,0 +1,35 @@
+"""Settings by name: what `--recipe` stands for. Whatever else the command line says comes on top."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import tyro
+
+from training.augmentation import Augmentation
+from training.config import TrainConfig
+
+RECIPES = {
+    "published": TrainConfig(),
+    "modern": TrainConfig(
+        recipe="modern",
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=0.02,
+        schedule="one_cycle",
+        warm_up_share=0.15,
+        half_resolution_share=0.75,
+        average_decay=0.998,
+        quick_start=True,
+        augmentation=Augmentation(zoom=0.25, shift=0.06, grey_probability=0.2),
+    ),
+}
+
+
+def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:
+    """The settings a command line asks for: those of its recipe, and on top what it names itself."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--recipe", choices=sorted(RECIPES), default="published")
+    known, _ = first.parse_known_args(arguments)
+    return tyro.cli(TrainConfig, default=RECIPES[known.recipe], args=arguments)
