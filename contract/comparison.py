@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import tyro
 
@@ -56,12 +57,18 @@ def differences(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             raise ValueError(
                 f"evaluation {name!r} is of other faces than the first; evaluate the same manifest and role"
             )
-    columns = list(METRICS)
-    return pd.DataFrame({name: (t[columns] - first[columns]).abs().max() for name, t in tables.items()}).T
+    return pd.DataFrame({name: _apart(table[list(METRICS)], first[list(METRICS)]) for name, table in tables.items()}).T
+
+
+def _apart(table: pd.DataFrame, first: pd.DataFrame) -> pd.Series[float]:
+    """What both lack agrees, as where a dataset has no such label; what one of them lacks does not."""
+    apart = (table - first).abs().mask(table.isna() & first.isna(), 0.0)
+    return apart.fillna(np.inf).max()
 
 
 def _cell(row: pd.Series) -> str:
-    return f"{row['age_mae_years']:.2f} / {100 * row['gender_accuracy']:.2f} / {100 * row['emotion_accuracy']:.2f}"
+    values = (row["age_mae_years"], 100 * row["gender_accuracy"], 100 * row["emotion_accuracy"])
+    return " / ".join("-" if pd.isna(value) else f"{value:.2f}" for value in values)
 
 
 def main(config: ComparisonConfig) -> int:

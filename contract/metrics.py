@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from contract.files import replacing
+from contract.intervals import Interval, mean_interval
 from contract.samples import Labels, Samples
 from contract.spec import AGE_GROUPS, EMOTIONS, GENDERS, Images, Predictions, age_group_index
 
 Predict = Callable[[Images], Predictions]
 PredictStream = Callable[[Iterable[Images]], Iterable[Predictions]]
 
-BOOTSTRAP_RESAMPLES = 1000
 _Bool = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A measured value with its bootstrap 95 % interval; all NaN where no face has the label."""
-
-    value: float
-    low: float
-    high: float
-
-    def __format__(self, spec: str) -> str:
-        return f"{self.value:{spec}}"
 
 
 @dataclass(frozen=True)
@@ -86,24 +75,36 @@ class Report:
     def to_markdown(self) -> str:
         """The age-group table as the published report prints it, then what a constant answer would have scored."""
         rows = [_markdown_row(m) for m in self.groups] + [_markdown_row(self.overall, emphasis="**")]
-        b = self.baselines
         return "\n".join([
             "| age group | samples | age MAE ± std (years) | gender accuracy (%) | emotion accuracy (%) |",
             "|---|---:|---:|---:|---:|",
             *rows,
             "",
-            f"Macro emotion recall {self.overall.macro_emotion_recall:.2%}. Always guessing: {b.age_years:.0f} years "
-            f"MAE {b.age_mae_years:.2f}, {b.gender} {b.gender_accuracy:.2%}, {b.emotion} {b.emotion_accuracy:.2%}.",
+            " ".join(self._in_words()),
         ])  # fmt: skip
+
+    def _in_words(self) -> Iterator[str]:
+        b, recall = self.baselines, self.overall.macro_emotion_recall
+        if not isnan(recall):
+            yield f"Macro emotion recall {recall:.2%}."
+        constants = (
+            (b.age_mae_years, f"{b.age_years:.0f} years MAE {b.age_mae_years:.2f}"),
+            (b.gender_accuracy, f"{b.gender} {b.gender_accuracy:.2%}"),
+            (b.emotion_accuracy, f"{b.emotion} {b.emotion_accuracy:.2%}"),
+        )
+        if known := [words for value, words in constants if not isnan(value)]:
+            yield f"Always guessing: {', '.join(known)}."
 
 
 def _markdown_row(m: GroupMetrics, emphasis: str = "") -> str:
+    """A dash stands for a metric whose label no face of the group has."""
+    age, gender, emotion = m.age_mae_years, m.gender_accuracy, m.emotion_accuracy
     cells = (
         m.group,
         f"{m.samples:,}",
-        f"{m.age_mae_years:.2f} ± {m.age_error_std_years:.2f}",
-        f"{100 * m.gender_accuracy.value:.2f}",
-        f"{100 * m.emotion_accuracy.value:.2f}",
+        f"{age:.2f} ± {m.age_error_std_years:.2f}" if age.known else "-",
+        f"{100 * gender.value:.2f}" if gender.known else "-",
+        f"{100 * emotion.value:.2f}" if emotion.known else "-",
     )
     return "| " + " | ".join(f"{emphasis}{cell}{emphasis}" for cell in cells) + " |"
 
@@ -128,7 +129,7 @@ def score(predictions: Predictions, labels: Labels, *, seed: int = 0) -> Report:
         raise ValueError(f"got {len(predictions)} predictions for {len(labels)} labelled faces")
     if broken := predictions.not_finite():
         raise ValueError(f"{broken} of {len(predictions)} predictions are not finite; check the model's precision")
-    per_face = _PerFace.of(predictions, labels)
+    per_face = PerFace.of(predictions, labels)
     rng = np.random.default_rng(seed)
     group_of = np.where(np.isnan(labels.age), -1, age_group_index(np.nan_to_num(labels.age)))
     groups = tuple(per_face.metrics(AGE_GROUPS[i], group_of == i, rng) for i in np.unique(group_of) if i >= 0)
@@ -141,7 +142,7 @@ def score(predictions: Predictions, labels: Labels, *, seed: int = 0) -> Report:
 
 
 @dataclass(frozen=True)
-class _PerFace:
+class PerFace:
     """What each face contributes [N]; NaN where it lacks the label."""
 
     emotion: NDArray[np.int64]  # index of the labelled emotion, where there is one
@@ -150,9 +151,9 @@ class _PerFace:
     emotion_correct: NDArray[np.float64]
 
     @classmethod
-    def of(cls, predictions: Predictions, labels: Labels) -> _PerFace:
+    def of(cls, predictions: Predictions, labels: Labels) -> PerFace:
         gender = (predictions.gender >= 0.5) == (labels.gender >= 0.5)
-        known = _has_emotion(labels)
+        known = has_emotion(labels)
         emotion = predictions.emotion.argmax(1) == labels.emotion.argmax(1)
         return cls(
             labels.emotion.argmax(1),
@@ -167,10 +168,10 @@ class _PerFace:
         return GroupMetrics(
             group=group,
             samples=int(chosen.sum()),
-            age_mae_years=_mean_interval(age_error, rng),
+            age_mae_years=mean_interval(age_error, rng),
             age_error_std_years=float(np.std(known)) if len(known := age_error[~np.isnan(age_error)]) else float("nan"),
-            gender_accuracy=_mean_interval(self.gender_correct[chosen], rng),
-            emotion_accuracy=_mean_interval(self.emotion_correct[chosen], rng),
+            gender_accuracy=mean_interval(self.gender_correct[chosen], rng),
+            emotion_accuracy=mean_interval(self.emotion_correct[chosen], rng),
             macro_emotion_recall=float(np.mean(recall)) if recall else float("nan"),
         )
 
@@ -181,17 +182,7 @@ class _PerFace:
         return {EMOTIONS[i]: float(correct[truth == i].mean()) for i in np.unique(truth)}
 
 
-def _mean_interval(values: NDArray[np.float64], rng: np.random.Generator) -> Interval:
-    """Percentile bootstrap of the mean (Efron and Tibshirani 1993, chapter 13)."""
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return Interval(float("nan"), float("nan"), float("nan"))
-    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(BOOTSTRAP_RESAMPLES)]
-    low, high = np.percentile(means, (2.5, 97.5))
-    return Interval(float(values.mean()), float(low), float(high))
-
-
-def _has_emotion(labels: Labels) -> _Bool:
+def has_emotion(labels: Labels) -> _Bool:
     known: _Bool = ~np.isnan(labels.emotion.sum(1))
     return known
 
@@ -200,7 +191,7 @@ def baselines_of(labels: Labels) -> Baselines:
     """What constant answers score on these labels; NaN for a label that no face has."""
     age = labels.age[~np.isnan(labels.age)]
     gender = labels.gender[~np.isnan(labels.gender)] >= 0.5
-    emotion = np.bincount(labels.emotion[_has_emotion(labels)].argmax(1), minlength=len(EMOTIONS))
+    emotion = np.bincount(labels.emotion[has_emotion(labels)].argmax(1), minlength=len(EMOTIONS))
     median = float(np.median(age)) if len(age) else float("nan")
     male = float(gender.mean()) if len(gender) else float("nan")
     return Baselines(

@@ -30,6 +30,7 @@ class EvaluateConfig:
     protocol: Protocol = "holdout"
     batch_size: int = 32  # a result does not depend on it; it only has to fit into memory and the engine's profile
     out: Path | None = None  # the table as CSV, with intervals
+    diagnosis: Path | None = None  # a folder for calibration, error by age, confusions, subgroups and worst faces
 
 
 def evaluate_model(predict: Predict, samples: Samples, *, batch_size: int = 32, name: str = "model") -> Report:
@@ -57,11 +58,17 @@ def main(config: EvaluateConfig) -> None:
         raise ModelFileError(f"--batch-size {config.batch_size} is not within 1 and {MAX_BATCH_SIZE}")
     runtime = config.runtime or runtime_for(config.model)
     samples = load_samples(config.manifest, config.role, config.protocol)
-    report = evaluate_model(load(config.model, runtime), samples, batch_size=config.batch_size, name=runtime)
-    print(f"{config.model}, {runtime}, {len(samples):,} faces ({config.role}, protocol {config.protocol})\n")
+    predictions = predict_all(load(config.model, runtime), samples, batch_size=config.batch_size, name=runtime)
+    report = score(predictions, samples.labels)
+    title = f"{config.model}, {runtime}, {len(samples):,} faces ({config.role}, protocol {config.protocol})"
+    print(f"{title}\n")
     print(report.to_markdown())
     if config.out is not None:
         report.write_csv(config.out)
+    if config.diagnosis is not None:
+        from training.diagnosis import write_diagnosis  # matplotlib takes a second to import
+
+        write_diagnosis({"": (predictions, samples)}, config.diagnosis, title=title)
 
 
 if __name__ == "__main__":

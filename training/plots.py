@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from contract.files import replacing
-from contract.metrics import Interval, Report
+from contract.intervals import Interval
+from contract.metrics import Report
 from training.history import read_history
 
 matplotlib.use("Agg")  # pictures go to files, also where there is no screen
@@ -39,32 +40,39 @@ def plot_history(run: Path, suffix: str) -> Path:
         ax.grid(alpha=0.3)
     best = history.iloc[int(history["selection_loss"].argmin())]
     figure.suptitle(f"best epoch {best['epoch']:.0f}: selection loss {best['selection_loss']:.3f}")
-    return _save(figure, run / f"training_history_{suffix}.png")
+    return save_figure(figure, run / f"training_history_{suffix}.png")
 
 
-def plot_age_groups(report: Report, out: Path, *, title: str) -> Path:
-    """Draw the three metrics by age group with their 95 % intervals, and the number of faces."""
-    figure = Figure(figsize=(13, 8), layout="constrained")
-    axes = figure.subplots(2, 2).flatten()
-    names = [m.group for m in report.groups]
+def plot_age_groups(report: Report, out: Path, *, title: str) -> Path | None:
+    """Draw the metrics by age group with their 95 % intervals, and the number of faces; None for faces without ages."""
+    if not report.groups:
+        return None
     metrics = (
         ("age MAE (years)", attrgetter("age_mae_years"), 1),
         ("gender accuracy (%)", attrgetter("gender_accuracy"), 100),
         ("emotion accuracy (%)", attrgetter("emotion_accuracy"), 100),
     )
-    for ax, (name, metric, scale) in zip(axes, metrics, strict=False):
-        _bars(ax, names, [metric(m) for m in report.groups], scale)
+    known = [(name, metric, scale) for name, metric, scale in metrics if metric(report.overall).known]
+    rows = (len(known) + 2) // 2  # and one for the number of faces
+    figure = Figure(figsize=(13, 4 * rows), layout="constrained")
+    axes = figure.subplots(rows, 2).flatten()
+    for ax, (name, metric, scale) in zip(axes, known, strict=False):
+        _bars(ax, [(m.group, metric(m)) for m in report.groups if metric(m).known], scale)
         overall = scale * metric(report.overall).value
         ax.axhline(overall, color=SELECTION_COLOUR, linestyle="--")
         ax.set_title(f"{name}; all faces {overall:.2f} (dashed)")
-    axes[3].bar_label(axes[3].bar(names, [m.samples for m in report.groups], color=GROUP_COLOUR), fmt="{:,.0f}")
-    axes[3].set_title("faces")
-    for ax in axes:
+    counts = axes[len(known)]
+    bars = counts.bar([m.group for m in report.groups], [m.samples for m in report.groups], color=GROUP_COLOUR)
+    counts.bar_label(bars, fmt="{:,.0f}")
+    counts.set_title("faces")
+    for ax in axes[len(known) + 1 :]:
+        ax.remove()
+    for ax in axes[: len(known) + 1]:
         ax.set_xlabel("age group (years)")
         ax.grid(axis="y", alpha=0.3)
         ax.set_axisbelow(True)
     figure.suptitle(title)
-    return _save(figure, out)
+    return save_figure(figure, out)
 
 
 def _pair(ax: Axes, history: pd.DataFrame, name: str, title: str, scale: float = 1) -> None:
@@ -83,14 +91,15 @@ def _task_losses(ax: Axes, history: pd.DataFrame) -> None:
     ax.legend()
 
 
-def _bars(ax: Axes, names: list[str], values: list[Interval], scale: float) -> None:
-    heights = [scale * v.value for v in values]
-    errors = [[scale * (v.value - v.low) for v in values], [scale * (v.high - v.value) for v in values]]
-    labels = [f"{name}\n{height:.2f}" for name, height in zip(names, heights, strict=True)]
+def _bars(ax: Axes, groups: list[tuple[str, Interval]], scale: float) -> None:
+    heights = [scale * v.value for _, v in groups]
+    errors = [[scale * (v.value - v.low) for _, v in groups], [scale * (v.high - v.value) for _, v in groups]]
+    labels = [f"{name}\n{height:.2f}" for (name, _), height in zip(groups, heights, strict=True)]
     ax.bar(labels, heights, yerr=errors, color=GROUP_COLOUR, ecolor="#333333", capsize=4)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write the figure in one step, the format as the suffix says."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110)
     return path
