@@ -1,5 +1,6 @@
-"""Checkpoint -> ONNX, checked against PyTorch on real images before it is written.
+"""Checkpoint -> ONNX, checked against PyTorch on pictures of faces before it is written.
 
+python -m convert.export_onnx --checkpoint weights/agegendernet-128.safetensors
 python -m convert.export_onnx --checkpoint runs/train/best.safetensors --manifest data/synthetic/manifest.csv
 """
 
@@ -23,6 +24,7 @@ from contract.samples import ManifestError, load_samples
 from contract.spec import AGE_GROUPS, EMOTIONS, GENDERS, IMAGE, OUTPUTS, Images, Predictions
 from convert.serving_model import ServingModel
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from training.synthetic import synthesize
 
 OPSET = 20
 Precision = Literal["fp32", "fp16"]
@@ -35,7 +37,7 @@ class ExportConfig:
     """Write a checkpoint as an ONNX model: canonical uint8 images in, years and probabilities out, any batch size."""
 
     checkpoint: Path  # best.safetensors of a run
-    manifest: Path  # its test faces check the export
+    manifest: Path | None = None  # its test faces check the export; without one, faces drawn for it do
     out: Path = Path("model_repository/agegendernet/1/model.onnx")
     precision: Precision = "fp32"  # fp16: the trunk in half precision, which is where TensorRT takes it from
     check_images: int = 64  # enough for every layer to see real values; more only takes longer
@@ -74,7 +76,7 @@ def to_onnx(serving_model: ServingModel) -> onnx.ModelProto:
 
 
 def check(model: onnx.ModelProto, reference: ServingModel, images: Images, precision: Precision) -> str:
-    """Compare ONNX Runtime with PyTorch in float32 on real images; the largest differences as text."""
+    """Compare ONNX Runtime with PyTorch in float32 on pictures of faces; the largest differences as text."""
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [tensor.name for tensor in OUTPUTS]
     found = Predictions.from_outputs(dict(zip(names, session.run(names, {IMAGE.name: images}), strict=True)))
@@ -96,6 +98,12 @@ def check(model: onnx.ModelProto, reference: ServingModel, images: Images, preci
     return summary
 
 
+def _check_images(config: ExportConfig) -> Images:
+    if config.manifest is not None:
+        return next(load_samples(config.manifest).image_batches(config.check_images))
+    return np.stack([np.asarray(synthesize(0, index)[0]) for index in range(config.check_images)])
+
+
 def _metadata(checkpoint: Checkpoint, precision: Precision, source_sha256: str) -> dict[str, str]:
     values: dict[str, Any] = {
         "contract": [str(tensor) for tensor in (IMAGE, *OUTPUTS)],
@@ -112,8 +120,7 @@ def _metadata(checkpoint: Checkpoint, precision: Precision, source_sha256: str) 
 
 
 def main(config: ExportConfig) -> None:
-    samples = load_samples(config.manifest)
-    images = next(samples.image_batches(config.check_images))
+    images = _check_images(config)
     checkpoint = load_checkpoint(config.checkpoint)
     sha256 = hashlib.sha256(config.checkpoint.read_bytes()).hexdigest()
     print(export(checkpoint, config.out, precision=config.precision, images=images, source_sha256=sha256))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -31,15 +32,18 @@ class Checkpoint:
     metrics: dict[str, Any]  # of the epoch the weights come from
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write weights and description in one step."""
+def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> None:
+    """Write weights, rounded to `dtype`, and description in one step."""
     header = {
         "format": FORMAT,
         "resolution": str(checkpoint.resolution),
         "config": json.dumps(checkpoint.config),
         "metrics": json.dumps(checkpoint.metrics),
     }
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in checkpoint.network.state_dict().items()}
+    tensors = {
+        name: tensor.to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in checkpoint.network.state_dict().items()
+    }
     with replacing(path) as temporary:
         save_file(tensors, temporary, header)
 

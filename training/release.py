@@ -1,0 +1,72 @@
+"""A run's best checkpoint -> weights to hand out: half precision, half the size, checked to answer the same.
+
+python -m training.release --checkpoint runs/train/best.safetensors --manifest data/ffhq/manifest.csv \\
+    --out weights/agegendernet-224.safetensors
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+from contract.samples import ManifestError, load_samples
+from contract.spec import Float32, Predictions
+from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from training.evaluate import predictor
+
+AGE_LIMIT_YEARS, PROBABILITY_LIMIT = 0.25, 0.01  # of any face: rounding moves answers by a tenth of that
+
+
+class ReleaseError(RuntimeError):
+    """The rounded weights do not answer as the trained ones; the file is removed."""
+
+
+@dataclass(frozen=True)
+class ReleaseConfig:
+    """Write a checkpoint's weights in half precision."""
+
+    checkpoint: Path
+    out: Path
+    manifest: tuple[Path, ...]  # their held-out faces check the rounding
+    check_images: int = 256  # of each manifest
+
+
+def release(checkpoint: Checkpoint, config: ReleaseConfig) -> str:
+    """Write `config.out` and return what was compared. Raises ReleaseError, ManifestError."""
+    save_checkpoint(config.out, checkpoint, torch.float16)
+    rounded = load_checkpoint(config.out)
+    images = [next(load_samples(manifest).image_batches(config.check_images)) for manifest in config.manifest]
+    predict_trained, predict_rounded = (predictor(c, torch.device("cpu")) for c in (checkpoint, rounded))
+    expected = Predictions.concatenate(map(predict_trained, images))
+    found = Predictions.concatenate(map(predict_rounded, images))
+    years = _largest(found.age, expected.age)
+    probability = max(_largest(found.gender, expected.gender), _largest(found.emotion, expected.emotion))
+    summary = (
+        f"{len(expected)} faces, rounded weights against trained ones: at most {years:.2g} years "
+        f"(limit {AGE_LIMIT_YEARS}), {probability:.2g} in probability (limit {PROBABILITY_LIMIT})"
+    )
+    if not (years <= AGE_LIMIT_YEARS and probability <= PROBABILITY_LIMIT):  # NaN fails too
+        config.out.unlink()
+        raise ReleaseError(f"{summary}. Keep the checkpoint in float32")
+    return summary
+
+
+def _largest(found: Float32, expected: Float32) -> float:
+    return float(np.abs(found - expected).max())
+
+
+def main(config: ReleaseConfig) -> None:
+    print(release(load_checkpoint(config.checkpoint), config))
+    print(f"wrote {config.out} ({config.out.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(ReleaseConfig))
+    except (ManifestError, CheckpointError, ReleaseError) as error:
+        sys.exit(f"error: {error}")
