@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import json
 import pkgutil
-import socket
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import BinaryIO
 
 import grpc
-from geventhttpclient.response import HTTPResponse
+
+from loadtest.connections import TIMEOUT_S, Connection, GrpcConnection, HttpConnection
 
 Check = Callable[[bytes], None]
 
 GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 GRPC_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-TIMEOUT_S = 60.0  # of one request: it is then an error, rather than a load that never ends
-RECEIVE_BYTES = 65536
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,9 @@ class Job:
     sizes: tuple[int, ...]  # bytes of each payload; they follow the job on standard input
     http_head: str | None  # request line and headers without Content-Length; None for gRPC
     in_flight: int
-    rate_per_s: float | None
+    rate_per_s: float | None  # gRPC only
     seconds: float
     warm_up_s: float
-
-    @property
-    def is_http(self) -> bool:
-        return self.http_head is not None
 
 
 @dataclass
@@ -72,33 +67,6 @@ class Record:
         before_s = time.process_time()
         time.sleep(max(0.0, self.stop_s - time.perf_counter()))
         self.cpu_s = time.process_time() - before_s
-
-
-def grpc_closed(job: Job, payloads: Sequence[bytes], check: Check) -> Record:
-    """Each answer's callback sends the next request: no thread for a request, hence no switching between them."""
-    with grpc.insecure_channel(job.authority, GRPC_OPTIONS) as channel:
-        call = channel.unary_unary(GRPC_METHOD, None, None)  # bytes out, bytes in
-        check(call(payloads[0], timeout=TIMEOUT_S))
-        record, turn, finished = _record(job), cycle(payloads), threading.Semaphore(0)
-
-        def send() -> None:
-            sent_s = time.perf_counter()
-            call.future(next(turn), timeout=TIMEOUT_S).add_done_callback(lambda answer: receive(answer, sent_s))
-
-        def receive(answer: grpc.Future, sent_s: float) -> None:
-            now_s = time.perf_counter()
-            record.put(now_s, now_s - sent_s, _grpc_error(answer, check))
-            if now_s < record.stop_s:
-                send()
-            else:
-                finished.release()
-
-        for _ in range(job.in_flight):
-            send()
-        record.sleep_through()
-        for _ in range(job.in_flight):
-            finished.acquire()
-        return record
 
 
 def grpc_open(job: Job, payloads: Sequence[bytes], check: Check) -> Record:
@@ -138,17 +106,13 @@ def _grpc_error(answer: grpc.Future, check: Check) -> str | None:
     return None
 
 
-def http_closed(job: Job, payloads: Sequence[bytes], check: Check) -> Record:
-    """A connection and a thread for each request in flight; head and body leave in one piece."""
-    head = f"{job.http_head}Content-Length: "
-    requests = [f"{head}{len(payload)}\r\n\r\n".encode() + payload for payload in payloads]
-    with Http(job.authority) as connection:
-        check(connection.ask(requests[0]))
+def closed(job: Job, payloads: Sequence[bytes], check: Check) -> Record:
+    """A connection and a thread for each request in flight, as that many clients would have."""
+    requests = [_http_request(job.http_head, payload) for payload in payloads] if job.http_head else list(payloads)
+    check(_ask_once(job, requests[0]))
     record = _record(job)
     threads = [
-        threading.Thread(
-            target=_http_loop, args=(job.authority, requests[n % len(requests) :] + requests, check, record)
-        )
+        threading.Thread(target=_loop, args=(job, requests[n % len(requests) :] + requests, check, record))
         for n in range(job.in_flight)
     ]
     for thread in threads:
@@ -159,46 +123,32 @@ def http_closed(job: Job, payloads: Sequence[bytes], check: Check) -> Record:
     return record
 
 
-def _http_loop(authority: str, requests: Sequence[bytes], check: Check, record: Record) -> None:
+def _loop(job: Job, requests: Sequence[bytes], check: Check, record: Record) -> None:
     turn = cycle(requests)
     while time.perf_counter() < record.stop_s:
         try:
-            with Http(authority) as connection:
+            with closing(_connect(job)) as connection:
                 while (sent_s := time.perf_counter()) < record.stop_s:
-                    check(connection.ask(next(turn)))
+                    answer = connection.ask(next(turn))
                     now_s = time.perf_counter()
+                    check(answer)
                     record.put(now_s, now_s - sent_s, None)
         except Exception as error:  # the request's own; the connection is not to be trusted after it
             record.put(time.perf_counter(), 0.0, f"{type(error).__name__}: {error}")
 
 
-class Http:
-    """One kept-alive connection. The parser is geventhttpclient's (llhttp), the socket a plain blocking one."""
+def _ask_once(job: Job, request: bytes) -> bytes:
+    with closing(_connect(job)) as connection:
+        return connection.ask(request)
 
-    def __init__(self, authority: str) -> None:
-        host, _, port = authority.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def __enter__(self) -> Http:
-        return self
+def _connect(job: Job) -> Connection:
+    return HttpConnection(job.authority) if job.http_head else GrpcConnection(job.authority, GRPC_METHOD)
 
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
 
-    def ask(self, request: bytes) -> bytes:
-        """The answer's body. Raises OSError for a broken connection or a status other than 200."""
-        self._socket.sendall(request)
-        answer = HTTPResponse("POST")
-        while not answer.message_complete:
-            received = self._socket.recv(RECEIVE_BYTES)
-            if not received:
-                raise ConnectionError("the server closed the connection")
-            answer.feed(received)
-        body = bytes(answer._body_buffer)
-        if answer.status_code != 200:
-            raise OSError(f"HTTP status {answer.status_code}: {body[:200].decode(errors='replace')}")
-        return body
+def _http_request(head: str, body: bytes) -> bytes:
+    """Head and body in one piece, so that they leave together."""
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def _record(job: Job) -> Record:
@@ -215,9 +165,7 @@ def read_job(stream: BinaryIO) -> tuple[Job, list[bytes]]:
 def run(job: Job, payloads: Sequence[bytes]) -> Record:
     """Raises what the check or the connection raises for the very first request: then nothing is worth measuring."""
     check: Check = pkgutil.resolve_name(job.check)
-    if job.is_http:
-        return http_closed(job, payloads, check)
-    return (grpc_open if job.rate_per_s else grpc_closed)(job, payloads, check)
+    return (grpc_open if job.rate_per_s else closed)(job, payloads, check)
 
 
 if __name__ == "__main__":
