@@ -21,7 +21,7 @@ from contract.files import replacing
 from convert.engine_manifest import EngineManifest, Gpu, GpuError, current_gpu, write_manifest
 from convert.engine_options import BuildOptions, BuildOptionsError, check_profile
 from convert.engine_precision import PrecisionError, PrecisionProof, prove
-from convert.engine_source import Precision, SourceModelError, file_sha256, read_source
+from convert.engine_source import Precision, SourceModelError, file_sha256, for_tensorrt, read_source
 
 T = TypeVar("T")
 
@@ -45,6 +45,7 @@ def main(config: EngineConfig) -> None:
     plan = config.out or config.onnx.with_name("model.plan")
     check_profile(config.options.profile, config.model_config or plan.parent.parent / "config.pbtxt")
     stated = read_source(config.onnx, config.precision)
+    source = for_tensorrt(config.onnx)
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # so that CUDA counts GPUs as nvidia-smi does
     gpu = current_gpu()
     try:
@@ -57,7 +58,7 @@ def main(config: EngineConfig) -> None:
         print(f"building {plan} with TensorRT {engine_builder.VERSION} for {gpu.name}, {config.precision}")
         cancelled = threading.Event()
         content, inspector_json = interruptible(
-            lambda: engine_builder.build(config.onnx, config.options, cancelled), cancelled
+            lambda: engine_builder.build(source, config.options, cancelled), cancelled
         )
     except engine_builder.BuildError as error:
         sys.exit(f"error: {error}")

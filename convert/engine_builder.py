@@ -1,4 +1,4 @@
-"""Every call of TensorRT's builder, for TensorRT 10 and 11: ONNX file -> plan and the inspector's account of it.
+"""Every call of TensorRT's builder, for TensorRT 10 and 11: ONNX model -> plan and the inspector's account of it.
 
 The two majors do not differ in what is called here: STRONGLY_TYPED is required by 10 and ignored by 11, which knows no
 other way, and precision flags, which 11 removed, are of no use in a strongly typed network.
@@ -24,7 +24,7 @@ class BuildError(RuntimeError):
     """TensorRT refused the model or the settings; the message holds everything that it said."""
 
 
-def build(onnx: Path, options: BuildOptions, cancelled: threading.Event) -> tuple[bytes, str]:
+def build(onnx: bytes, options: BuildOptions, cancelled: threading.Event) -> tuple[bytes, str]:
     """The plan and the inspector's JSON. Raises BuildError, also soon after `cancelled` is set."""
     progress = _Progress(cancelled)
     try:
@@ -33,11 +33,11 @@ def build(onnx: Path, options: BuildOptions, cancelled: threading.Event) -> tupl
         progress.close()
 
 
-def _build(onnx: Path, options: BuildOptions, log: _Log, progress: _Progress) -> tuple[bytes, str]:
+def _build(onnx: bytes, options: BuildOptions, log: _Log, progress: _Progress) -> tuple[bytes, str]:
     builder = trt.Builder(log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
-    _check_parsed(bool(parser.parse_from_file(str(onnx))), parser, onnx)
+    _check_parsed(bool(parser.parse(onnx)), parser)
     config = _configure(builder, options)
     config.progress_monitor = progress
     plan = _check_built(builder.build_serialized_network(network, config), log)
@@ -45,10 +45,10 @@ def _build(onnx: Path, options: BuildOptions, log: _Log, progress: _Progress) ->
     return plan, _inspect(trt.Runtime(log), plan, log)
 
 
-def _check_parsed(parsed: bool, parser: trt.OnnxParser, onnx: Path) -> None:
+def _check_parsed(parsed: bool, parser: trt.OnnxParser) -> None:
     if not parsed:
         errors = [_describe(parser.get_error(index)) for index in range(parser.num_errors)]
-        raise BuildError(f"TensorRT {VERSION} cannot parse {onnx}:\n" + "\n".join(errors))
+        raise BuildError(f"TensorRT {VERSION} cannot parse the ONNX model:\n" + "\n".join(errors))
 
 
 def _check_built(plan: trt.IHostMemory | None, log: _Log) -> bytes:

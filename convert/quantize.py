@@ -1,0 +1,115 @@
+"""FP32 ONNX -> INT8 ONNX by post-training quantization, kept only where it scores as the FP32 model does.
+
+python -m convert.quantize --onnx model_repository/agegendernet/1/model.onnx --manifest data/synthetic/manifest.csv
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import onnx
+import tyro
+
+from contract.files import replacing
+from contract.metrics import Predict
+from contract.samples import ManifestError
+from convert.calibration import CalibrationOptions, activation_ranges, training_faces
+from convert.engine_source import SourceModelError, file_sha256, read_source, signed
+from convert.quantization_gate import GateError, Limits, gate
+from convert.quantized_graph import OPERATORS, Target, quantized
+from convert.runtimes import ModelFileError, RuntimeUnavailableError, load
+
+
+@dataclass(frozen=True)
+class QuantizeConfig:
+    """Calibrate on training faces, write explicit Q/DQ, and compare with FP32 on test faces before it gets its name."""
+
+    manifest: tuple[Path, ...]  # of one dataset or several: each brings training faces, and each is tested on
+    onnx: Path = Path("model_repository/agegendernet/1/model.onnx")  # FP32
+    out: Path | None = None  # by default model.int8.onnx beside the FP32 model
+    # The file for OpenVINO is also what python -m convert.build_engine takes; ONNX Runtime is slow with it.
+    target: Annotated[Target, tyro.conf.arg(name="for")] = "openvino"
+    check_only: bool = False  # compare the file that is there
+    calibration: tyro.conf.OmitArgPrefixes[CalibrationOptions] = field(default_factory=CalibrationOptions)
+    limits: Limits = field(default_factory=Limits)
+    report: Path | None = None  # the comparison as CSV
+
+    @property
+    def destination(self) -> Path:
+        return self.out or self.onnx.with_name(f"{self.onnx.stem}.int8.onnx")
+
+
+def quantize(config: QuantizeConfig) -> onnx.ModelProto:
+    """The INT8 model, describing how it was made. Raises SourceModelError, ManifestError."""
+    read_source(config.onnx, "fp32")
+    faces = training_faces(config.manifest, config.calibration)
+    ranges = activation_ranges(config.onnx, faces, OPERATORS[config.target], config.calibration)
+    source = onnx.load(config.onnx)
+    model = quantized(source, ranges, config.target)
+    properties = {p.key: p.value for p in source.metadata_props}
+    made = asdict(config.calibration) | {
+        "for": config.target,
+        "faces": len(faces),
+        "datasets": [manifest.parent.name for manifest in config.manifest],
+        "source_sha256": file_sha256(config.onnx),
+    }
+    properties |= {"precision": json.dumps("int8"), "quantization": json.dumps(made)}
+    onnx.helper.set_model_props(model, properties)
+    return model
+
+
+def check(config: QuantizeConfig, int8: Path) -> None:
+    """Hold the file against the FP32 model in the runtime that serves it. Raises GateError, ModelFileError."""
+    reference = load(config.onnx, "openvino")
+    with _candidates(config.target, int8) as candidates:
+        table = gate(reference, candidates, config.manifest, config.limits)
+    if config.report is not None:
+        with replacing(config.report) as temporary:
+            table.to_csv(temporary, index=False)
+
+
+@contextmanager
+def _candidates(target: Target, int8: Path) -> Iterator[dict[str, Predict]]:
+    """The file where it is served; what OpenVINO serves also as TensorRT gets it, with half the steps."""
+    if target == "onnxruntime":
+        yield {"int8 in onnxruntime": load(int8, "onnx")}
+        return
+    with TemporaryDirectory() as folder:
+        for_tensorrt = Path(folder, "signed.onnx")
+        onnx.save(signed(onnx.load(int8)), for_tensorrt)
+        yield {
+            "int8 in openvino": load(int8, "openvino"),
+            "int8 as TensorRT gets it": load(for_tensorrt, "openvino"),
+        }
+
+
+def main(config: QuantizeConfig) -> None:
+    out = config.destination
+    if config.check_only:
+        check(config, out)
+        print(f"{out} is within the limits")
+        return
+    try:
+        with replacing(out) as temporary:
+            onnx.save(quantize(config), temporary)
+            check(config, temporary)
+    except GateError:
+        out.unlink(missing_ok=True)  # one of an earlier run would be served beside other FP32 weights
+        raise
+    print(f"within the limits; wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(QuantizeConfig))
+    except (ManifestError, SourceModelError, ModelFileError, RuntimeUnavailableError, GateError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; nothing was written")
