@@ -3,6 +3,7 @@
 PYTHON ?= python3
 DATA ?= data/synthetic
 RUN ?= runs/train
+WEIGHTS ?= weights/agegendernet-128.safetensors
 REPOSITORY ?= model_repository
 VERSION ?= 1
 COUNT ?= 20000
@@ -23,6 +24,8 @@ DEMO_SETTINGS := --resolution 128 --epochs 6 --batch-size 16 --learning-rate 1e-
 UV := .venv-uv/bin/uv
 PY := .venv/bin/python
 ONNX := $(REPOSITORY)/agegendernet/$(VERSION)/model.onnx
+comma := ,
+MANIFESTS := $(patsubst %,%/manifest.csv,$(subst $(comma), ,$(DATA)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo data train export engine serve evaluate loadtest loadtest-ui test lint lock clean
@@ -60,28 +63,32 @@ demo: setup ## the whole way on synthetic faces in minutes: train, ONNX, Triton 
 	$(PY) -m serving.run --repository runs/demo/model_repository --http-port 0 --grpc-port 0 --metrics-port 0 --then '$(PY) -m clients.evaluate --url $$GRPC_URL --manifest data/demo/manifest.csv --out runs/demo/grpc.csv && $(PY) -m clients.evaluate --url $$HTTP_URL --manifest data/demo/manifest.csv --out runs/demo/http.csv'
 	$(PY) -m contract.comparison --title 'AgeGenderNet demo: the same evaluation at every stage' --evaluations checkpoint runs/demo/metrics_holdout.csv 'ONNX Runtime' runs/demo/onnx.csv 'served gRPC' runs/demo/grpc.csv 'served HTTP' runs/demo/http.csv --out runs/demo/report.md --pictures metrics_by_age_group.png training_history_final.png
 
-data: $(DATA)/manifest.csv ## COUNT synthetic faces in DATA; for FFHQ see README
+data: $(MANIFESTS) ## COUNT synthetic faces in DATA; for FFHQ see README
 
-$(DATA)/manifest.csv: | .venv/installed
-	$(PY) -m training.synthetic --count $(COUNT) --out $(DATA)/raw
-	$(PY) -m training.ffhq --images $(DATA)/raw --annotations $(DATA)/raw --out $(DATA)
+$(MANIFESTS): | .venv/installed
+	$(PY) -m training.synthetic --count $(COUNT) --out $(@D)/raw
+	$(PY) -m training.ffhq --images $(@D)/raw --annotations $(@D)/raw --out $(@D)
 
-train: $(DATA)/manifest.csv ## train on DATA into RUN, or continue; ARGS='--resolution 128 ...' for settings
-	$(PY) -m training.train --manifest $(DATA)/manifest.csv --out $(RUN) $(ARGS)
+train: $(MANIFESTS) ## train on DATA into RUN, or continue; DATA=data/ffhq,data/utkface mixes; ARGS='--resolution 128 ...'
+	$(PY) -m training.train --manifest $(MANIFESTS) --out $(RUN) $(ARGS)
 
-export: $(DATA)/manifest.csv ## RUN's best checkpoint to ONNX in REPOSITORY, checked against PyTorch
-	$(PY) -m convert.export_onnx --checkpoint $(RUN)/best.safetensors --manifest $(DATA)/manifest.csv --out $(ONNX) $(ARGS)
+export: $(MANIFESTS) ## RUN's best checkpoint to ONNX in REPOSITORY, checked against PyTorch
+	$(PY) -m convert.export_onnx --checkpoint $(RUN)/best.safetensors --manifest $(firstword $(MANIFESTS)) --out $(ONNX) $(ARGS)
 
-engine: $(DATA)/manifest.csv ## RUN's best checkpoint to half-precision ONNX, then to a TensorRT engine; DOCKER=1 in Triton's container
-	$(PY) -m convert.export_onnx --checkpoint $(RUN)/best.safetensors --manifest $(DATA)/manifest.csv --out $(ONNX) --precision fp16
+engine: $(MANIFESTS) ## RUN's best checkpoint to half-precision ONNX, then to a TensorRT engine; DOCKER=1 in Triton's container
+	$(PY) -m convert.export_onnx --checkpoint $(RUN)/best.safetensors --manifest $(firstword $(MANIFESTS)) --out $(ONNX) --precision fp16
 	$(PY) -m $(if $(DOCKER),serving.docker build-engine,convert.build_engine) --onnx $(ONNX) --precision fp16 $(ARGS)
 
-serve: setup ## serve REPOSITORY on loopback until Ctrl-C; DOCKER=1 the engine, in Triton's container
+# The weights that ship, where nothing was exported yet.
+$(ONNX): | setup
+	$(PY) -m convert.export_onnx --checkpoint $(WEIGHTS) --out $@
+
+serve: setup $(if $(DOCKER),,$(ONNX)) ## serve REPOSITORY on loopback until Ctrl-C; DOCKER=1 the engine, in Triton's container
 	$(PY) -m serving.run $(if $(DOCKER),--docker) --repository $(REPOSITORY) --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) $(ARGS)
 
-evaluate: $(DATA)/manifest.csv ## the evaluation through a running server, gRPC then HTTP
-	$(PY) -m clients.evaluate --url grpc://127.0.0.1:$(GRPC_PORT) --manifest $(DATA)/manifest.csv $(ARGS)
-	$(PY) -m clients.evaluate --url http://127.0.0.1:$(HTTP_PORT) --manifest $(DATA)/manifest.csv $(ARGS)
+evaluate: $(MANIFESTS) ## the evaluation through a running server, gRPC then HTTP
+	@set -e; for manifest in $(MANIFESTS); do for url in grpc://127.0.0.1:$(GRPC_PORT) http://127.0.0.1:$(HTTP_PORT); do \
+		$(PY) -m clients.evaluate --url $$url --manifest $$manifest $(ARGS); done; done
 
 # Against the server that runs on HTTP_PORT; where none does, one is started for as long as it takes.
 LOCUST := .venv/bin/locust -f loadtest/locustfile.py
@@ -89,10 +96,10 @@ with_server = if $(PY) -m clients.health --url http://127.0.0.1:$(HTTP_PORT) > /
 	then GRPC_URL=grpc://127.0.0.1:$(GRPC_PORT) HTTP_URL=http://127.0.0.1:$(HTTP_PORT) $(1); \
 	else $(PY) -m serving.run --repository $(REPOSITORY) --http-port 0 --grpc-port 0 --metrics-port 0 --then '$(1)'; fi
 
-loadtest: setup ## load on a running server, or one started from REPOSITORY, by USERS for RUN_TIME; LOAD='GrpcTensor HttpEncoded'
+loadtest: setup $(ONNX) ## load on a running server, or one started from REPOSITORY, by USERS for RUN_TIME; LOAD='GrpcTensor HttpEncoded'
 	@$(call with_server,$(LOCUST) --headless --users $(USERS) --spawn-rate 100 --run-time $(RUN_TIME) $(ARGS) $(LOAD))
 
-loadtest-ui: setup ## locust's own page on http://127.0.0.1:8089, until Ctrl-C
+loadtest-ui: setup $(ONNX) ## locust's own page on http://127.0.0.1:8089, until Ctrl-C
 	@$(call with_server,$(LOCUST) --web-host 127.0.0.1 --class-picker $(ARGS))
 
 test: setup ## all tests, with a real Triton server on CPU
