@@ -45,7 +45,7 @@ class AgeError:
         return pd.DataFrame(rows, columns=names)
 
 
-def age_error(predictions: Predictions, labels: Labels, rng: np.random.Generator) -> AgeError | None:
+def age_error(predictions: Predictions, labels: Labels) -> AgeError | None:
     """Compare answered with labelled ages; None where no face has one."""
     known = ~np.isnan(labels.age)
     if not known.any():
@@ -61,16 +61,16 @@ def age_error(predictions: Predictions, labels: Labels, rng: np.random.Generator
             low + BIN_YEARS,
             int(chosen.sum()),
             float(age[chosen].mean()),
-            mean_interval(np.abs(error[chosen]), rng),
-            mean_interval(error[chosen], rng),
+            mean_interval(np.abs(error[chosen])),
+            mean_interval(error[chosen]),
         )
 
     return AgeError(
         faces=len(age),
-        mae_years=mean_interval(np.abs(error), rng),
+        mae_years=mean_interval(np.abs(error)),
         median_years=float(np.median(np.abs(error))),
         p90_years=float(np.percentile(np.abs(error), 90)),
-        bias_years=mean_interval(error, rng),
+        bias_years=mean_interval(error),
         bins=tuple(of_bin(index) for index in np.unique(bin_of)),
     )
 

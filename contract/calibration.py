@@ -93,9 +93,9 @@ def calibrate(
         head=head,
         faces=len(truth),
         confidence=float(confidence.mean()),
-        accuracy=mean_interval(correct, rng),
+        accuracy=mean_interval(correct),
         ece=_expected_calibration_error(confidence - correct, bin_of, rng),
-        brier=mean_interval(squared_distance, rng),
+        brier=mean_interval(squared_distance),
         bins=tuple(_bin(i, confidence[bin_of == i], correct[bin_of == i]) for i in np.unique(bin_of)),
     )
 

@@ -38,19 +38,19 @@ class Diagnosis:
     worst: dict[Head, list[WorstFace]]
 
 
-def diagnose(predictions: Predictions, samples: Samples, *, seed: int = 0) -> Diagnosis:
+def diagnose(predictions: Predictions, samples: Samples) -> Diagnosis:
     """Compare predictions with the samples' labels. Raises ValueError where there is not one finite one a sample."""
     if len(predictions) != len(samples):
         raise ValueError(f"got {len(predictions)} predictions for {len(samples)} labelled faces")
     if broken := predictions.not_finite():
         raise ValueError(f"{broken} of {len(predictions)} predictions are not finite; check the model's precision")
-    labels, rng = samples.labels, np.random.default_rng(seed)
+    labels, rng = samples.labels, np.random.default_rng(0)
     calibrations = {head: calibrate(predictions, labels, head, rng) for head in CLASSIFIERS}
     confusions = {head: confuse(predictions, labels, head, rng) for head in CLASSIFIERS}
     return Diagnosis(
         faces=len(samples),
         calibration={head: found for head, found in calibrations.items() if found},
-        age_error=age_error(predictions, labels, rng),
+        age_error=age_error(predictions, labels),
         confusion={head: found for head, found in confusions.items() if found},
         subgroups=compare_subgroups(predictions, samples.table, rng),
         worst=worst.worst_faces(predictions, labels),

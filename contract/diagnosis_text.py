@@ -24,7 +24,7 @@ METRIC_NAMES = {
 }
 INTERVALS = (
     "In brackets 95 % intervals: bootstrap, for ECE and gaps with what chance alone adds taken off the lower end; "
-    "Wilson's for the recall and precision of single classes, some of which are a few faces."
+    "Wilson's for shares of single classes and subgroups, some of which are a few faces."
 )
 
 

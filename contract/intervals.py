@@ -39,12 +39,15 @@ class Interval:
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
-def mean_interval(values: Values, rng: np.random.Generator) -> Interval:
-    """Percentile bootstrap of the mean of what is not NaN (Efron and Tibshirani 1993, chapter 13)."""
+def mean_interval(values: Values, *, seed: int = 0) -> Interval:
+    """Percentile bootstrap of the mean of what is not NaN (Efron and Tibshirani 1993, chapter 13).
+
+    The same values always have the same interval, wherever they are stated.
+    """
     values = values[~np.isnan(values)]
     if not len(values):
         return UNKNOWN
-    return percentile_interval(float(values.mean()), resampled_means(values, rng))
+    return percentile_interval(float(values.mean()), resampled_means(values, np.random.default_rng(seed)))
 
 
 def resampled_means(values: Values, rng: np.random.Generator) -> Values:

@@ -130,11 +130,10 @@ def score(predictions: Predictions, labels: Labels, *, seed: int = 0) -> Report:
     if broken := predictions.not_finite():
         raise ValueError(f"{broken} of {len(predictions)} predictions are not finite; check the model's precision")
     per_face = PerFace.of(predictions, labels)
-    rng = np.random.default_rng(seed)
     group_of = np.where(np.isnan(labels.age), -1, age_group_index(np.nan_to_num(labels.age)))
-    groups = tuple(per_face.metrics(AGE_GROUPS[i], group_of == i, rng) for i in np.unique(group_of) if i >= 0)
+    groups = tuple(per_face.metrics(AGE_GROUPS[i], group_of == i, seed) for i in np.unique(group_of) if i >= 0)
     return Report(
-        overall=per_face.metrics("all", np.ones(len(labels), bool), rng),
+        overall=per_face.metrics("all", np.ones(len(labels), bool), seed),
         groups=groups,
         emotion_recall=per_face.emotion_recall(np.ones(len(labels), bool)),
         baselines=baselines_of(labels),
@@ -162,16 +161,16 @@ class PerFace:
             np.where(known, emotion, np.nan),
         )
 
-    def metrics(self, group: str, chosen: _Bool, rng: np.random.Generator) -> GroupMetrics:
+    def metrics(self, group: str, chosen: _Bool, seed: int) -> GroupMetrics:
         age_error = self.age_error_years[chosen]
         recall = list(self.emotion_recall(chosen).values())
         return GroupMetrics(
             group=group,
             samples=int(chosen.sum()),
-            age_mae_years=mean_interval(age_error, rng),
+            age_mae_years=mean_interval(age_error, seed=seed),
             age_error_std_years=float(np.std(known)) if len(known := age_error[~np.isnan(age_error)]) else float("nan"),
-            gender_accuracy=mean_interval(self.gender_correct[chosen], rng),
-            emotion_accuracy=mean_interval(self.emotion_correct[chosen], rng),
+            gender_accuracy=mean_interval(self.gender_correct[chosen], seed=seed),
+            emotion_accuracy=mean_interval(self.emotion_correct[chosen], seed=seed),
             macro_emotion_recall=float(np.mean(recall)) if recall else float("nan"),
         )
 

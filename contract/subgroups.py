@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from contract.intervals import Interval, Values, cautious_interval, mean_interval, resampled_means
+from contract.intervals import Interval, Values, cautious_interval, mean_interval, resampled_means, share_interval
 from contract.metrics import PerFace
 from contract.samples import Labels, labels_of
 from contract.spec import AGE_GROUPS, GENDERS, Predictions, age_group_index
@@ -50,7 +50,7 @@ class Gap:
 class Subgroups:
     """All subgroups of one set of faces, and the gaps between them."""
 
-    rows: tuple[Subgroup, ...]
+    rows: tuple[Subgroup, ...]  # all faces first; none where no attribute is known
     gaps: tuple[Gap, ...]
 
     def to_frame(self) -> pd.DataFrame:
@@ -82,17 +82,30 @@ def attributes_of(table: pd.DataFrame) -> dict[str, pd.Series[str]]:
 def compare_subgroups(predictions: Predictions, table: pd.DataFrame, rng: np.random.Generator) -> Subgroups:
     """Score every subgroup of the manifest's rows `table`, one a prediction, and compare them."""
     scored = _by_metric(predictions, labels_of(table))
-    rows: list[Subgroup] = []
+    attributes = attributes_of(table)
+    everyone = np.ones(len(table), bool)
+    rows = [_subgroup("all", "all", everyone, scored)] if attributes else []
     gaps: list[Gap] = []
-    for attribute, values in attributes_of(table).items():
+    for attribute, values in attributes.items():
         names = _in_order(values)
         members = {name: (values == name).to_numpy(bool) for name in names}
-        rows += [
-            Subgroup(attribute, name, int(chosen.sum()), *(mean_interval(v[chosen], rng) for v in scored.values()))
-            for name, chosen in members.items()
-        ]
+        rows += [_subgroup(attribute, name, chosen, scored) for name, chosen in members.items()]
         gaps += _gaps(attribute, members, scored, rng)
     return Subgroups(tuple(rows), tuple(gaps))
+
+
+def _subgroup(attribute: str, name: str, chosen: NDArray[np.bool_], scored: dict[str, Values]) -> Subgroup:
+    """Accuracies have Wilson's intervals, as some subgroups are a few faces, all of them right."""
+    error, gender, emotion = (values[chosen] for values in scored.values())
+    gender, emotion = gender[~np.isnan(gender)], emotion[~np.isnan(emotion)]
+    return Subgroup(
+        attribute,
+        name,
+        int(chosen.sum()),
+        age_mae_years=mean_interval(error),
+        gender_accuracy=share_interval(int(gender.sum()), len(gender)),
+        emotion_accuracy=share_interval(int(emotion.sum()), len(emotion)),
+    )
 
 
 def _by_metric(predictions: Predictions, labels: Labels) -> dict[str, Values]:

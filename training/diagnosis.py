@@ -97,7 +97,8 @@ def _sheets(diagnosis: Diagnosis, samples: Samples, folder: Path, dataset: str) 
         faces = samples.packed[samples.rows[[face.position for face in worst]]]
         ids = samples.table["id"]
         captions = [
-            (f"label {face.labelled}", f"said {face.answered}", _short(ids.iloc[face.position])) for face in worst
+            (f"labelled {face.labelled}", f"answered {face.answered}", _short(ids.iloc[face.position]))
+            for face in worst
         ]
         title = f"{WORST_TITLES[head]}, {len(worst)} of {len(samples):,} faces"
         sheet = write_contact_sheet(faces, captions, title, folder / file_name(f"worst_{head}", dataset, ".png"))

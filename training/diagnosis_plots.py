@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator, PercentFormatter
 
-from contract.age_error import AgeError
+from contract.age_error import BIN_YEARS, AgeError
 from contract.calibration import BINS, Calibration
 from contract.confusion import Confusion
-from contract.intervals import Interval, Values
+from contract.intervals import Interval
 from contract.samples import Labels
-from contract.spec import Predictions
+from contract.spec import Float32, Predictions
 from contract.subgroups import METRICS, MIN_FACES, Subgroup, Subgroups
 from training.plots import save_figure
 
@@ -25,6 +25,7 @@ matplotlib.use("Agg")  # pictures go to files, also where there is no screen
 # Blue and vermilion differ for every kind of colour vision (Okabe and Ito 2008).
 COLOUR, CONTRAST, FAINT = "#0072b2", "#d55e00", "#8a8a8a"
 WIDTH_INCHES = 10  # 1,100 pixels, which a README shows at three quarters
+MIN_BIN_FACES = 5  # the mean of fewer tells of those faces, not of their age; the CSV has all bins
 METRIC_TITLES = {
     "age_mae_years": "age MAE (years)",
     "gender_accuracy": "gender accuracy (%)",
@@ -34,28 +35,36 @@ METRIC_TITLES = {
 
 def plot_calibration(calibrations: Sequence[Calibration], out: Path) -> Path:
     """Reliability diagrams side by side: accuracy by confidence above, how the confidence is spread below."""
-    figure = Figure(figsize=(WIDTH_INCHES * (len(calibrations) + 0.1) / 2.1, 6), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES * (len(calibrations) + 0.3) / 2.3, 6), layout="constrained")
     axes = figure.subplots(2, len(calibrations), height_ratios=(4, 1), squeeze=False, sharex="col")
     for (above, below), calibration in zip(axes.T, calibrations, strict=True):
         _reliability(above, calibration)
         _spread(below, calibration)
+    _legend_below(figure, axes[0])
     return save_figure(figure, out)
+
+
+def _legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
+    """One legend for all panels, where it hides no point."""
+    found = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    columns = 3 if figure.get_figwidth() > 0.8 * WIDTH_INCHES else 1
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _reliability(ax: Axes, calibration: Calibration) -> None:
     lowest = 0.5 if calibration.head == "gender" else 0.0
     ax.plot([lowest, 1], [lowest, 1], color=FAINT, linestyle="--", label="as right as it is confident")
     for bins, face, label in (
-        ([b for b in calibration.bins if b.faces >= MIN_FACES], COLOUR, "answers by confidence, 95 % interval"),
-        ([b for b in calibration.bins if b.faces < MIN_FACES], "white", f"fewer than {MIN_FACES} answers"),
+        ([b for b in calibration.bins if b.faces >= MIN_FACES], COLOUR, "accuracy, 95 % interval"),
+        ([b for b in calibration.bins if b.faces < MIN_FACES], "white", f"of fewer than {MIN_FACES} answers"),
     ):
         if bins:
             _points(ax, [b.confidence for b in bins], [b.accuracy for b in bins], face=face, label=label)
-    ax.set(ylim=(-0.02, 1.02), xlim=(lowest - 0.01, 1.01), ylabel="accuracy")
-    ax.set_title(f"{calibration.head}: ECE {calibration.ece.text(scale=100)} points")
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    bottom = min(lowest, *(b.accuracy.low for b in calibration.bins))
+    ax.set(ylim=(bottom - 0.02, 1.02), xlim=(lowest - 0.01, 1.01), ylabel="accuracy")
+    ax.set_title(f"{calibration.head}: ECE {calibration.ece.text(scale=100)} points", fontsize=11)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.grid(alpha=0.3)
-    ax.legend(loc="upper left", fontsize="small", framealpha=0.9)
 
 
 def _points(ax: Axes, x: Sequence[float], y: Sequence[Interval], *, face: str, label: str) -> None:
@@ -80,8 +89,8 @@ def _spread(ax: Axes, calibration: Calibration) -> None:
     shares = [b.faces / calibration.faces for b in calibration.bins]
     ax.bar([b.low for b in calibration.bins], shares, 1 / BINS, align="edge", color=COLOUR, edgecolor="white")
     ax.set(ylabel="answers", xlabel=f"confidence ({calibration.faces:,} answers)", ylim=(0, None))
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.grid(alpha=0.3)
     ax.set_axisbelow(True)
 
@@ -93,49 +102,50 @@ def plot_age_error(error: AgeError, predictions: Predictions, labels: Labels, ou
     known = ~np.isnan(labels.age)
     _answers_by_age(left, labels.age[known], predictions.age[known])
     _errors_by_age(right, error)
+    right.set_xlim(left.get_xlim())
+    _legend_below(figure, (left, right))
     figure.suptitle(
         f"{error.faces:,} faces: MAE {error.mae_years.text()} years, mean error {error.bias_years.text()}", fontsize=11
     )
     return save_figure(figure, out)
 
 
-def _answers_by_age(ax: Axes, labelled: Values, answered: Values) -> None:
+def _answers_by_age(ax: Axes, labelled: Float32, answered: Float32) -> None:
     end = max(float(labelled.max()), float(answered.max())) * 1.03 + 1
     if len(labelled) > 1000:  # points would hide one another
         cells = ax.hexbin(labelled, answered, gridsize=45, bins="log", cmap="Blues", mincnt=1, extent=(0, end, 0, end))
-        ax.figure.colorbar(cells, ax=ax, label="faces", fraction=0.045)
+        ax.figure.colorbar(cells, ax=ax, label="faces", fraction=0.045, format="%d")
     else:
         ax.scatter(labelled, answered, s=12, color=COLOUR, alpha=0.5, linewidths=0)
-    ax.plot([0, end], [0, end], color=CONTRAST, linestyle="--", label="exact")
+    ax.plot([0, end], [0, end], color=CONTRAST, linestyle="--", label="exact answer")
     ax.set(xlabel="labelled age (years)", ylabel="answered age (years)", xlim=(0, end), ylim=(0, end), aspect="equal")
-    ax.legend(loc="upper left", fontsize="small")
 
 
 def _errors_by_age(ax: Axes, error: AgeError) -> None:
-    bins = [b for b in error.bins if b.faces >= 2]  # one face has no interval
+    bins = [b for b in error.bins if b.faces >= MIN_BIN_FACES]
     ages = [b.labelled for b in bins]
     for intervals, colour, marker, label in (
         ([b.mae_years for b in bins], COLOUR, "o", "mean absolute error"),
-        ([b.bias_years for b in bins], CONTRAST, "s", "mean error (above 0: taken for older)"),
+        ([b.bias_years for b in bins], CONTRAST, "s", "mean error, above 0: taken for older"),
     ):
         ax.errorbar(
             ages, [i.value for i in intervals], yerr=_whiskers(intervals), color=colour, marker=marker, markersize=4,
             linewidth=1.2, capsize=2, label=label,
         )  # fmt: skip
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set(xlabel="labelled age (years), bins of 5", ylabel="years")
+    ax.set(
+        xlabel=f"labelled age (years), bins of {BIN_YEARS} with {MIN_BIN_FACES} or more faces", ylabel="error (years)"
+    )
     ax.xaxis.set_major_locator(MultipleLocator(20))
     ax.grid(alpha=0.3)
-    ax.legend(fontsize="small")
 
 
 def plot_confusion(confusions: Sequence[Confusion], out: Path) -> Path:
     """Matrices with a row a labelled class: the share of its faces that got each answer, and their number."""
     widths = [len(c.answered) + 2 for c in confusions]
     rows = max(len(c.labelled) for c in confusions)
-    figure = Figure(
-        figsize=(WIDTH_INCHES * sum(widths) / max(sum(widths), 12), 1.8 + 0.62 * rows), layout="constrained"
-    )
+    size = (WIDTH_INCHES * max(5, *widths, sum(widths)) / 14, 2.2 + 0.55 * rows)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(confusions), width_ratios=widths, squeeze=False)[0]
     for ax, confusion in zip(axes, confusions, strict=True):
         _matrix(ax, confusion)
@@ -152,8 +162,8 @@ def _matrix(ax: Axes, confusion: Confusion) -> None:
     counts = zip(confusion.labelled, confusion.counts.sum(1), strict=True)
     ax.set_yticks(range(len(confusion.labelled)), [f"{name}\n{count:,}" for name, count in counts])
     ax.set(xlabel="answered", ylabel="labelled, number of faces")
-    ax.set_title(f"{confusion.head}: balanced accuracy {confusion.balanced_accuracy.text(scale=100, digits=1)} %")
-    ax.title.set_fontsize(10)
+    balanced = confusion.balanced_accuracy.text(scale=100, digits=1)
+    ax.set_title(f"{confusion.head}: balanced accuracy\n{balanced} %", fontsize=11)
 
 
 def plot_subgroups(subgroups: Subgroups, out: Path) -> Path:
@@ -166,6 +176,9 @@ def plot_subgroups(subgroups: Subgroups, out: Path) -> Path:
         _forest(ax, subgroups.rows, positions, metric)
     axes[0].set_yticks(positions, [f"{row.name}  ({row.faces:,})" for row in subgroups.rows])
     axes[0].set_ylim(max(positions) + 0.7, min(positions) - 0.7)
+    few = any(row.faces < MIN_FACES for row in subgroups.rows)
+    hollow = f"; hollow: fewer than {MIN_FACES} faces" if few else ""
+    figure.supxlabel(f"95 % intervals; number of faces in brackets; dashed: all faces{hollow}", fontsize=10)
     return save_figure(figure, out)
 
 
@@ -181,6 +194,7 @@ def _positions(rows: Iterable[Subgroup]) -> list[float]:
 
 def _forest(ax: Axes, rows: Sequence[Subgroup], positions: Sequence[float], metric: str) -> None:
     scale = 1 if metric == "age_mae_years" else 100
+    ax.axvline(scale * getattr(rows[0], metric).value, color=FAINT, linestyle="--", linewidth=1)
     for row, position in zip(rows, positions, strict=True):
         interval: Interval = getattr(row, metric)
         if not interval.known:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from clients import FaceAttributesClient, benchmark
 from clients.connection import Connection
-from clients.evaluate import evaluate_served
+from clients.evaluate import evaluate_served, predict_all
 from clients.protocol import Call, Reply
 from clients.transports import GrpcTransport
 from contract.samples import load_samples
@@ -135,6 +135,18 @@ def test_evaluate_prints_the_report_and_writes_it(url: str, pictures: Images, tm
     assert f"| **all** | **{len(load_samples(manifest))}** |" in done.stdout.decode()
     table = pd.read_csv(tmp_path / "report.csv")
     assert table["samples"].iloc[:-1].sum() == table["samples"].iloc[-1] == len(pictures)
+
+
+def test_evaluate_writes_the_diagnosis_in_numbers(
+    triton_server: TritonServer, pictures: Images, tmp_path: Path
+) -> None:
+    manifest, folder = make_dataset(tmp_path, pictures), tmp_path / "diagnosis"
+    done = run("evaluate", "--url", triton_server.grpc_url, "--manifest", manifest, "--diagnosis", folder)
+    assert done.returncode == 0, done.stderr
+    assert "## Calibration" in (folder / "diagnosis.md").read_text()
+    with FaceAttributesClient(triton_server.grpc_url) as client:
+        expected = predict_all(client, load_samples(manifest))
+    assert pd.read_csv(folder / "answers.csv")["age"].to_numpy() == pytest.approx(expected.age, abs=1e-3)
 
 
 def test_evaluate_without_a_manifest_is_one_line(tmp_path: Path) -> None:

@@ -36,6 +36,13 @@ def test_the_largest_difference_of_any_age_group_counts(table: pd.DataFrame) -> 
     assert found.loc["ONNX"].tolist() == pytest.approx([0.25, 0.125, 0])
 
 
+def test_what_no_face_is_labelled_with_agrees_and_what_only_one_evaluation_lacks_does_not(table: pd.DataFrame) -> None:
+    lacking = table.assign(emotion_accuracy=float("nan"))
+    assert differences({"checkpoint": lacking, "ONNX": lacking}).to_numpy().tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert differences({"checkpoint": table, "ONNX": lacking}).loc["ONNX", "emotion_accuracy"] == float("inf")
+    assert side_by_side({"checkpoint": lacking}).splitlines()[-1].endswith(" / - |")
+
+
 def test_evaluations_of_other_faces_are_refused(table: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="evaluation 'gRPC' is of other faces than the first"):
         differences({"checkpoint": table, "gRPC": score(*random_faces(90)).to_frame()})

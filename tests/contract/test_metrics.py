@@ -97,7 +97,7 @@ def test_a_label_that_no_face_has_is_nan_and_nothing_fails() -> None:
         assert np.isnan([interval.value, interval.low, interval.high]).all()
     b = report.baselines
     assert np.isnan([b.age_years, b.age_mae_years, b.gender_accuracy, b.emotion_accuracy]).all()
-    assert "nan" in report.to_markdown()
+    assert report.to_markdown().splitlines()[2:] == ["| **all** | **3** | **-** | **-** | **-** |", ""]
 
 
 def test_groups_stand_in_the_order_of_age_and_empty_ones_are_left_out() -> None:
@@ -209,6 +209,14 @@ def test_the_table_is_printed_as_the_published_report_has_it() -> None:
     assert lines[8] == (
         "Macro emotion recall 75.00%. Always guessing: 12 years MAE 27.29, female 57.14%, happiness 57.14%."
     )
+
+
+def test_a_label_that_no_face_has_is_a_dash_and_no_baseline() -> None:
+    predictions, labels = faces(0, 1, 2)
+    no_emotion = Labels(labels.age, labels.gender, np.full((3, 8), NAN, np.float32))
+    lines = score(predictions, no_emotion).to_markdown().splitlines()
+    assert lines[2] == "| 0-9 | 2 | 1.00 ± 1.00 | 100.00 | - |"
+    assert lines[-1] == "Always guessing: 9 years MAE 2.00, male 66.67%."
 
 
 def test_the_frame_has_a_row_a_group_and_intervals_as_columns() -> None:

@@ -89,6 +89,14 @@ def test_evaluate_prints_the_table_and_writes_it(
     assert (tmp_path / "report.csv").read_text().count("\n") > 2
 
 
+def test_evaluate_draws_the_diagnosis_of_any_runtime(models: Models, faces: Path, tmp_path: Path) -> None:
+    main(EvaluateConfig(models.onnx, faces, diagnosis=tmp_path / "diagnosis"))
+    text = (tmp_path / "diagnosis" / "diagnosis.md").read_text()
+    assert "model.onnx, onnx, 24 faces" in text.splitlines()[0]
+    assert "![Calibration](calibration.png)" in text
+    assert (tmp_path / "diagnosis" / "worst_age.png").exists()
+
+
 def test_a_batch_that_no_engine_takes_is_refused(models: Models, faces: Path) -> None:
     with pytest.raises(ModelFileError, match="batch-size"):
         main(EvaluateConfig(models.onnx, faces, batch_size=MAX_BATCH_SIZE + 1))
