@@ -1,4 +1,4 @@
-"""On what machine a load test ran."""
+"""On what machine a load test ran, and with what server."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ import os
 import platform
 import shutil
 import subprocess
+from importlib.metadata import distributions
 from pathlib import Path
+
+from serving.installation import DEFAULT_VENV
+
+SERVER_PACKAGES = ("nvidia-pytriton", "openvino", "numpy")
 
 
 def describe_hardware() -> str:
     """Processor, the cores that this process may use, and GPUs."""
     cores = f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} cores"
     return "; ".join(filter(None, [f"{_processor()}, {cores}", _gpus()]))
+
+
+def server_versions() -> str:
+    """Packages of the CPU server's environment, which is not this one."""
+    [site, *_] = [*DEFAULT_VENV.glob("lib/python3*/site-packages"), DEFAULT_VENV]
+    found = {found.name.replace("_", "-"): found.version for found in distributions(path=[str(site)])}
+    return ", ".join(f"{name} {found[name]}" for name in SERVER_PACKAGES if name in found)
 
 
 def _processor() -> str:

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from importlib.metadata import distributions, version
+from importlib.metadata import version
+from pathlib import Path
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from contract.spec import MODEL_NAME
-from loadtest.hardware import describe_hardware
+from loadtest.hardware import describe_hardware, server_versions
 from loadtest.sweep_config import fingerprint
 from loadtest.sweep_grid import SweepConfig, model_file
 from serving import docker
-from serving.installation import DEFAULT_VENV
 
-SERVER_PACKAGES = ("nvidia-pytriton", "openvino", "numpy")
 CLIENT_PACKAGES = ("tritonclient", "grpcio", "numpy")
+GENERATOR = ("generator.py", "connections.py")  # what a request costs them is taken from the server's cores
 
 
 def conditions_of(config: SweepConfig, model_config: ModelConfig, faces: str) -> dict[str, str]:
     """Machine, software, load, and of the model all that is not swept; its file is in each row instead."""
     return {
         "hardware": describe_hardware(),
-        "server": docker.image("server") if config.docker else _server_versions(),
+        "server": docker.image("server") if config.docker else server_versions(),
         "client software": ", ".join(
-            [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in CLIENT_PACKAGES)]
+            [
+                f"Python {platform.python_version()}",
+                *(f"{name} {version(name)}" for name in CLIENT_PACKAGES),
+                *(_digest(Path(__file__).with_name(name)) for name in GENERATOR),
+            ]
         ),
         "load": (
             f"closed loop, gRPC tensor, {faces}, {config.seconds:g} s after {config.warm_up_s:g} s of warm-up, "
@@ -37,15 +41,13 @@ def conditions_of(config: SweepConfig, model_config: ModelConfig, faces: str) ->
     }
 
 
-def _server_versions() -> str:
-    [site, *_] = [*DEFAULT_VENV.glob("lib/python3*/site-packages"), DEFAULT_VENV]
-    found = {found.name.replace("_", "-"): found.version for found in distributions(path=[str(site)])}
-    return ", ".join(f"{name} {found[name]}" for name in SERVER_PACKAGES if name in found)
-
-
 def _sources(config: SweepConfig) -> list[str]:
     """The program that computes on the CPU, by its content."""
     program = model_file(config.repository, docker=config.docker).with_name("model.py")
     if config.docker or not program.exists():
         return []
-    return [f"{program.name} {hashlib.sha256(program.read_bytes()).hexdigest()[:12]}"]
+    return [_digest(program)]
+
+
+def _digest(path: Path) -> str:
+    return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"

@@ -44,6 +44,7 @@ def rows_in(out: Path) -> pd.DataFrame:
     return pd.read_csv(path, comment="#") if path.exists() else pd.DataFrame()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DEFAULT_VENV.exists(), reason="the Triton server is not installed; run make setup")
 def test_a_sweep_that_was_killed_goes_on_where_it_was_and_applies_its_choice(copy: Path, tmp_path: Path) -> None:
     out = tmp_path / "sweep"
