@@ -24,16 +24,12 @@ class Limits:
     emotion_accuracy: float = 0.003
 
 
-class GateError(RuntimeError):
-    """The INT8 model is worse than allowed; the message names each score that is."""
-
-
 def gate(
     reference: Predict, candidates: Mapping[str, Predict], manifests: Sequence[Path], limits: Limits
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, list[str]]:
     """Print the change of every score by age group, for each candidate on the test faces of each dataset.
 
-    Returns the tables as one. Raises GateError after the last of them where any limit is passed.
+    Returns the tables as one, and a line for each limit that is passed.
     """
     tables, failures = [], []
     for manifest in manifests:
@@ -43,9 +39,7 @@ def gate(
             print(f"### {name} against fp32, {dataset}, {len(samples):,} test faces\n\n{to_markdown(table)}\n")
             failures += [f"{name}, {dataset}: {line}" for line in excesses(table, samples.labels, limits)]
             tables.append(table.assign(model=name, dataset=dataset))
-    if failures:
-        raise GateError("past the limit:\n" + "\n".join(failures))
-    return pd.concat(tables)
+    return pd.concat(tables), failures
 
 
 def excesses(table: pd.DataFrame, labels: Labels, limits: Limits) -> list[str]:

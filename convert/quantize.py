@@ -22,9 +22,13 @@ from contract.metrics import Predict
 from contract.samples import ManifestError
 from convert.calibration import CalibrationOptions, activation_ranges, training_faces
 from convert.engine_source import SourceModelError, file_sha256, read_source, signed
-from convert.quantization_gate import GateError, Limits, gate
+from convert.quantization_gate import Limits, gate
 from convert.quantized_graph import OPERATORS, Target, quantized
 from convert.runtimes import ModelFileError, RuntimeUnavailableError, load
+
+
+class GateError(RuntimeError):
+    """The INT8 model is worse than allowed; the message names each score that is."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,12 @@ def check(config: QuantizeConfig, int8: Path) -> None:
     """Hold the file against the FP32 model in the runtime that serves it. Raises GateError, ModelFileError."""
     reference = load(config.onnx, "openvino")
     with _candidates(config.target, int8) as candidates:
-        table = gate(reference, candidates, config.manifest, config.limits)
+        table, failures = gate(reference, candidates, config.manifest, config.limits)
     if config.report is not None:
         with replacing(config.report) as temporary:
             table.to_csv(temporary, index=False)
+    if failures:
+        raise GateError("worse than FP32 by more than allowed:\n" + "\n".join(failures))
 
 
 @contextmanager
@@ -81,18 +87,18 @@ def _candidates(target: Target, int8: Path) -> Iterator[dict[str, Predict]]:
     if target == "onnxruntime":
         yield {"int8 in onnxruntime": load(int8, "onnx")}
         return
+    served = load(int8, "openvino")
     with TemporaryDirectory() as folder:
         for_tensorrt = Path(folder, "signed.onnx")
         onnx.save(signed(onnx.load(int8)), for_tensorrt)
-        yield {
-            "int8 in openvino": load(int8, "openvino"),
-            "int8 as TensorRT gets it": load(for_tensorrt, "openvino"),
-        }
+        yield {"int8 in openvino": served, "int8 as TensorRT gets it": load(for_tensorrt, "openvino")}
 
 
 def main(config: QuantizeConfig) -> None:
     out = config.destination
     if config.check_only:
+        if not out.is_file():
+            raise ModelFileError(f"{out} does not exist; make it by the same command without --check-only")
         check(config, out)
         print(f"{out} is within the limits")
         return

@@ -1,0 +1,266 @@
+import json
+import platform
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pandas as pd
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from contract.metrics import Predict
+from contract.samples import (
+    IMAGES_NAME,
+    MANIFEST_NAME,
+    Labels,
+    ManifestError,
+    load_samples,
+    read_manifest,
+    write_manifest,
+)
+from convert.calibration import CalibrationOptions, training_faces
+from convert.engine_source import SourceModelError, file_sha256, for_tensorrt, read_source, signed
+from convert.quantization_gate import Limits, excesses
+from convert.quantize import GateError, QuantizeConfig, check, main, quantize
+from convert.runtimes import ModelFileError, load
+from tests.convert.conftest import Models
+
+IMAGE_CONVOLUTIONS = 22  # of 25; the other three make the maps of the spatial attention
+ANY = Limits(age_mae_years=100, gender_accuracy=1, emotion_accuracy=1)  # an untrained network's scores are chance
+NONE = Limits(age_mae_years=-100)
+
+
+@pytest.fixture(scope="module")
+def manifest(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The faces of the other tests: the first half to train on, two to select on, the rest to test on."""
+    folder = tmp_path_factory.mktemp("parts")
+    table = read_manifest(faces)
+    table["split"] = ["train"] * 12 + ["selection"] * 2 + ["holdout"] * (len(table) - 14)
+    np.save(folder / IMAGES_NAME, np.load(faces.with_name(IMAGES_NAME)))
+    write_manifest(table, folder / MANIFEST_NAME)
+    return folder / MANIFEST_NAME
+
+
+@pytest.fixture(scope="module")
+def config(models: Models, manifest: Path) -> QuantizeConfig:
+    return QuantizeConfig((manifest,), models.onnx, calibration=CalibrationOptions(faces=12), limits=ANY)
+
+
+@pytest.fixture(scope="module")
+def int8(config: QuantizeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("int8") / "model.int8.onnx"
+    main(replace(config, out=path, report=path.with_suffix(".csv")))
+    return path
+
+
+@pytest.fixture(scope="module")
+def for_onnxruntime(config: QuantizeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("int8") / "ort.onnx"
+    main(replace(config, out=path, target="onnxruntime"))
+    return path
+
+
+# Where the graph is quantized
+
+
+def test_image_convolutions_are_int8_and_attention_is_not(int8: Path) -> None:
+    stated = list(read_source(int8, "int8").values())
+    assert stated.count("int8") == IMAGE_CONVOLUTIONS
+    assert stated.count("fp32") == 3
+
+
+def test_every_zero_point_is_zero_and_every_weight_signed_with_a_scale_a_channel(int8: Path) -> None:
+    graph = onnx.load(int8).graph
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    nodes = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert not any(numpy_helper.to_array(values[node.input[2]]).any() for node in nodes)
+    weights = [values[node.input[0]] for node in nodes if node.input[0] in values]
+    assert {tensor.data_type for tensor in weights} == {TensorProto.INT8}  # an int32 among them would be a bias
+    scales = {node.input[0]: values[node.input[1]] for node in nodes if node.input[0] in values}
+    assert all(scales[tensor.name].dims == [tensor.dims[0]] for tensor in weights)
+
+
+def test_dense_layers_and_heads_stay_float(int8: Path) -> None:
+    graph = onnx.load(int8).graph
+    dequantised = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    assert not any(dequantised & set(node.input) for node in graph.node if node.op_type == "Gemm")
+
+
+def test_of_two_convolutions_that_are_added_the_shortcut_is_quantized(int8: Path, models: Models) -> None:
+    graph = onnx.load(int8).graph
+    kernels = {node.output[0]: node for node in graph.node if node.op_type == "Conv"}
+    shapes = {tensor.name: tensor.dims for tensor in onnx.load(models.onnx).graph.initializer}
+    quantised = [
+        kernels[node.input[0]] for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in kernels
+    ]
+    assert len(quantised) == 3  # stages 2, 3 and 4 begin with one
+    names = [node.input[1].removesuffix("_DequantizeLinear_Output") for node in quantised]
+    assert all(shapes[name][2:] == [1, 1] for name in names)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="OpenVINO names its kernels so on x86 alone")
+def test_openvino_runs_every_image_convolution_on_integers(int8: Path) -> None:
+    compiled = openvino.Core().compile_model(int8, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    layers = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
+    kernels = [str(layer["primitiveType"]) for layer in layers if "Convolution" in str(layer["layerType"])]
+    assert sum("I8" in kernel for kernel in kernels) == IMAGE_CONVOLUTIONS
+
+
+def test_the_file_for_onnxruntime_runs_there_on_integers(for_onnxruntime: Path, int8: Path, tmp_path: Path) -> None:
+    def integer_convolutions(model: Path) -> int:
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / model.name)
+        options.log_severity_level = 3  # a model that is saved optimized is warned of
+        onnxruntime.InferenceSession(model, options)
+        return sum(node.op_type == "QLinearConv" for node in onnx.load(tmp_path / model.name).graph.node)
+
+    assert integer_convolutions(for_onnxruntime) == IMAGE_CONVOLUTIONS
+    assert integer_convolutions(int8) < IMAGE_CONVOLUTIONS  # which is why there are two
+
+
+# What it answers
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_answers_follow_those_of_the_float_model(int8: Path, models: Models, manifest: Path, runtime: str) -> None:
+    images = next(load_samples(manifest).image_batches(10))
+    predict: Predict = load(int8, runtime)  # type: ignore[arg-type]
+    found, expected = predict(images), load(models.onnx, "onnx")(images)
+    assert np.corrcoef(found.age, expected.age)[0, 1] > 0.95
+    assert np.abs(found.age - expected.age).max() > 1e-4  # it is another arithmetic
+    np.testing.assert_allclose(found.gender, expected.gender, atol=0.2)
+
+
+def test_it_is_made_alike_every_time(config: QuantizeConfig, int8: Path) -> None:
+    assert quantize(config).SerializeToString() == onnx.load(int8).SerializeToString()
+
+
+def test_the_model_describes_itself(int8: Path, models: Models) -> None:
+    before, after = (
+        {p.key: json.loads(p.value) for p in onnx.load(path).metadata_props} for path in (models.onnx, int8)
+    )
+    made = after.pop("quantization")
+    assert after == before | {"precision": "int8"}
+    assert made["source_sha256"] == file_sha256(models.onnx)
+    assert (made["faces"], made["method"], made["for"]) == (12, "minmax", "openvino")
+
+
+@pytest.mark.parametrize("method", ["entropy", "percentile"])
+def test_other_methods_cut_ranges_off(config: QuantizeConfig, int8: Path, method: str) -> None:
+    other = quantize(replace(config, calibration=replace(config.calibration, method=method, percentile=99.0)))
+    largest = [
+        max(
+            float(numpy_helper.to_array(t).max())
+            for t in m.graph.initializer
+            if t.name.startswith("relu") and "scale" in t.name
+        )
+        for m in (other, onnx.load(int8))
+    ]
+    assert largest[0] < largest[1]
+
+
+# Which faces are looked at
+
+
+def test_calibration_sees_training_faces_alone(manifest: Path) -> None:
+    images = np.load(manifest.with_name(IMAGES_NAME))
+    found = training_faces([manifest], CalibrationOptions(faces=1000))
+    np.testing.assert_array_equal(found, images[:12])
+
+
+def test_datasets_share_calibration_evenly(manifest: Path) -> None:
+    found = training_faces([manifest, manifest], CalibrationOptions(faces=7))
+    assert len(found) == 7
+    assert len(training_faces([manifest, manifest], CalibrationOptions(faces=100))) == 24
+
+
+def test_a_dataset_without_training_faces_is_named(faces: Path) -> None:
+    with pytest.raises(ManifestError, match="no face for train"):
+        training_faces([faces], CalibrationOptions())
+
+
+# The gate
+
+
+def test_a_model_past_the_limits_leaves_no_file_and_a_report(config: QuantizeConfig, tmp_path: Path) -> None:
+    out, report = tmp_path / "model.int8.onnx", tmp_path / "report.csv"
+    out.write_bytes(b"of an earlier run")
+    with pytest.raises(GateError, match=r"int8 in openvino, .*: age MAE [+-]\d.*limit -100"):
+        main(replace(config, out=out, report=report, limits=NONE))
+    assert list(tmp_path.iterdir()) == [report]
+    assert set(pd.read_csv(report)["model"]) == {"int8 in openvino", "int8 as TensorRT gets it"}
+
+
+def test_a_file_that_is_there_is_checked_and_kept(config: QuantizeConfig, int8: Path) -> None:
+    with pytest.raises(GateError):
+        main(replace(config, out=int8, check_only=True, limits=NONE))
+    main(replace(config, out=int8, check_only=True))
+    assert int8.is_file()
+    with pytest.raises(ModelFileError, match="without --check-only"):
+        main(replace(config, out=int8.with_name("absent.onnx"), check_only=True))
+
+
+def test_only_a_float_model_is_quantized(config: QuantizeConfig, int8: Path) -> None:
+    with pytest.raises(SourceModelError, match="computes in int8"):
+        quantize(replace(config, onnx=int8))
+
+
+def test_the_file_for_onnxruntime_is_checked_there(
+    config: QuantizeConfig, for_onnxruntime: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(replace(config, target="onnxruntime"), for_onnxruntime)
+    assert "int8 in onnxruntime against fp32" in capsys.readouterr().out
+
+
+def labels(count: int, *, gender: float = 0.0, emotion: float = 0.125) -> Labels:
+    return Labels(
+        np.full(count, 30, np.float32), np.full(count, gender, np.float32), np.full((count, 8), emotion, np.float32)
+    )
+
+
+def changes(*, years: float = 0.0, gender: float = 0.0, emotion: float = 0.0) -> pd.DataFrame:
+    row = {"age_mae_years_change": years, "gender_accuracy_change": gender, "emotion_accuracy_change": emotion}
+    return pd.DataFrame([{"group": "0-9"} | dict.fromkeys(row, -1.0), {"group": "all"} | row])
+
+
+def test_each_score_has_its_limit_and_may_improve() -> None:
+    assert excesses(changes(years=0.05, gender=-0.002, emotion=-0.003), labels(10_000), Limits()) == []
+    assert excesses(changes(years=-9, gender=0.5, emotion=0.5), labels(10_000), Limits()) == []
+    found = excesses(changes(years=0.051, gender=-0.0021, emotion=-0.0031), labels(10_000), Limits())
+    assert [line.split()[0] for line in found] == ["age", "gender", "emotion"]
+
+
+def test_one_face_of_a_small_dataset_is_allowed_and_two_are_not() -> None:
+    assert excesses(changes(gender=-1 / 90), labels(90), Limits()) == []
+    assert len(excesses(changes(gender=-2 / 90), labels(90), Limits())) == 1
+
+
+def test_a_score_without_labels_is_not_judged() -> None:
+    missing = labels(100, gender=np.nan, emotion=np.nan)
+    assert excesses(changes(years=np.nan, gender=np.nan, emotion=np.nan), missing, Limits()) == []
+
+
+# What TensorRT gets
+
+
+def test_tensorrt_gets_signed_activations_of_the_same_range(int8: Path, manifest: Path, tmp_path: Path) -> None:
+    path = tmp_path / "signed.onnx"
+    path.write_bytes(for_tensorrt(int8))
+    types = {t.data_type for t in onnx.load(path).graph.initializer}
+    assert TensorProto.UINT8 not in types
+    assert read_source(path, "int8") == read_source(int8, "int8")
+    images = next(load_samples(manifest).image_batches(10))
+    found, expected = (load(model, "onnx")(images) for model in (path, int8))
+    assert np.corrcoef(found.age, expected.age)[0, 1] > 0.95
+
+
+def test_a_float_model_reaches_tensorrt_as_it_is(models: Models) -> None:
+    assert onnx.load_from_string(for_tensorrt(models.onnx)) == onnx.load(models.onnx)
+
+
+def test_the_file_for_onnxruntime_is_refused_for_tensorrt(for_onnxruntime: Path) -> None:
+    with pytest.raises(SourceModelError, match="without --for onnxruntime"):
+        signed(onnx.load(for_onnxruntime))
