@@ -108,7 +108,7 @@ class GrpcConnection:
             if flags & END_STREAM and kind in (DATA, HEADERS):
                 break
         if not message:
-            raise OSError(f"gRPC error: {' '.join(re.findall(r'[ -~]{4,}', trailers.decode('latin-1')))}")
+            raise OSError(f"gRPC error: {_spelt_out(trailers)}")
         return message[5:]
 
     def _send(self, message: bytes) -> None:
@@ -124,13 +124,15 @@ class GrpcConnection:
         self._stream_window -= len(message)
 
     def _send_slowly(self, head: bytes, frames: list[bytes]) -> None:
-        """Each frame when the server has room for it; what it says meanwhile can only be about that."""
+        """Each frame when the server has room for it; an answer that comes meanwhile can only be a refusal."""
         self._socket.sendall(head)
         sent, others = 0, self._frames()
         for frame in frames:
             sent += len(frame) - FRAME.size
             while min(self._window, self._stream_window) < sent:
-                next(others)
+                kind, _, stream, payload = next(others)
+                if stream == self._stream and kind != WINDOW_UPDATE:
+                    raise OSError(f"gRPC call ended before it was sent: {_spelt_out(payload)}")
             self._socket.sendall(frame)
 
     def _frames(self) -> Iterator[tuple[int, int, int, bytes]]:
@@ -170,6 +172,11 @@ class GrpcConnection:
         taken = bytes(self._received[:size])
         del self._received[:size]
         return taken
+
+
+def _spelt_out(trailers: bytes) -> str:
+    """Status and message, of which gRPC servers compress neither, without decoding the rest of the block."""
+    return " ".join(re.findall(r"[ -~]{4,}", trailers.decode("latin-1")))
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

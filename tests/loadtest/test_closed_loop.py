@@ -68,6 +68,14 @@ def test_a_load_that_cannot_be_made_says_why(triton_server: TritonServer, noise:
         http_load(url, *http_tensor_requests(noise), check_http_answer, in_flight=1, **WINDOW)
 
 
+def test_an_error_of_a_grpc_server_is_spelt_out(triton_server: TritonServer) -> None:
+    with pytest.raises(LoadError, match=r"gRPC error: .*not an image"):
+        grpc_load(triton_server.grpc_url, np.empty(0), in_flight=1, encoded=[b"no picture at all"], **WINDOW)
+    large = b"\xff\xd8\xff" + bytes(3_000_000)  # more than the server takes at once, so sent piece by piece
+    with pytest.raises(LoadError, match=r"gRPC error: .*(truncated|not an image)"):
+        grpc_load(triton_server.grpc_url, np.empty(0), in_flight=1, encoded=[large], **WINDOW)
+
+
 def test_a_check_that_another_process_cannot_import_is_refused() -> None:
     with pytest.raises(ValueError, match="importable module"):
         http_load("http://127.0.0.1:1/", [b""], {}, lambda _: None, in_flight=1, **WINDOW)
