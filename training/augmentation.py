@@ -3,6 +3,9 @@
 The published settings: horizontal flip, rotation of up to 10 degrees, colour jitter (0.2, 0.2, 0.2, 0.1). Brightness,
 contrast, saturation and hue are each affine in RGB, so all four are one 3x4 matrix a face (hue as a rotation in YIQ);
 flip, rotation, zoom and shift are one resampling. A general library (kornia 0.9) took 18 times as long on two cores.
+
+Chance comes from outside, as ten uniform numbers a face, so that what happens to a face does not depend on how many
+devices share its batch.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ from torch import Tensor
 
 # NTSC: RGB -> YIQ (luma, in-phase, quadrature), FCC 47 CFR 73.682 (a)(20).
 _RGB_TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+
+TURN_DRAWS, JITTER_DRAWS = 5, 5
+DRAWS = TURN_DRAWS + JITTER_DRAWS  # uniform numbers that a face needs
 
 
 @dataclass(frozen=True)
@@ -32,30 +38,33 @@ class Augmentation:
     shift: float = 0.0  # of the side, in either direction
     grey_probability: float = 0.0
 
-    def __call__(self, faces: Tensor) -> Tensor:
-        """float32 [B, 3, H, W] in 0..1 -> the same, changed; places from outside the picture become black."""
-        return self.jitter(self.turn(faces))
+    def __call__(self, faces: Tensor, draws: Tensor) -> Tensor:
+        """float32 [B, 3, H, W] in 0..1 -> the same, changed; places from outside the picture become black.
 
-    def turn(self, faces: Tensor) -> Tensor:
+        `draws` are uniform in 0..1, [B, DRAWS].
+        """
+        return self.jitter(self.turn(faces, draws[:, :TURN_DRAWS]), draws[:, TURN_DRAWS:])
+
+    def turn(self, faces: Tensor, draws: Tensor) -> Tensor:
         """Flip, rotate and zoom about the centre, and shift."""
-        count, device = len(faces), faces.device
-        mirror = 1 - 2 * (torch.rand(count, device=device) < self.flip_probability).float()
-        angle = _within(count, math.radians(self.rotation_degrees), device)
-        scale = _within(count, math.log1p(self.zoom), device).exp()
-        x, y = (_within(count, 2 * self.shift, device) for _ in range(2))  # the grid is 2 wide
+        flip, turn, zoom, right, down = draws.unbind(1)
+        mirror = 1 - 2 * (flip < self.flip_probability).float()
+        angle = _within(turn, math.radians(self.rotation_degrees))
+        scale = _within(zoom, math.log1p(self.zoom)).exp()
+        x, y = (_within(draw, 2 * self.shift) for draw in (right, down))  # the grid is 2 wide
         cos, sin = scale * angle.cos(), scale * angle.sin()
-        theta = torch.stack([cos * mirror, -sin, x, sin * mirror, cos, y], 1).view(count, 2, 3)
+        theta = torch.stack([cos * mirror, -sin, x, sin * mirror, cos, y], 1).view(-1, 2, 3)
         grid = F.affine_grid(theta, list(faces.shape), align_corners=False)
         return F.grid_sample(faces, grid, align_corners=False)
 
-    def jitter(self, faces: Tensor) -> Tensor:
+    def jitter(self, faces: Tensor, draws: Tensor) -> Tensor:
         """Change brightness, contrast, saturation and hue; some faces to grey."""
         count, device = len(faces), faces.device
-        brightness, contrast, saturation = (
-            1 + _within(count, limit, device) for limit in (self.brightness, self.contrast, self.saturation)
-        )
-        saturation = saturation * (torch.rand(count, device=device) >= self.grey_probability)
-        angle = _within(count, 2 * math.pi * self.hue, device)
+        bright, contrasted, saturated, grey, hue = draws.unbind(1)
+        brightness = 1 + _within(bright, self.brightness)
+        contrast = 1 + _within(contrasted, self.contrast)
+        saturation = (1 + _within(saturated, self.saturation)) * (grey >= self.grey_probability)
+        angle = _within(hue, 2 * math.pi * self.hue)
         to_yiq = _RGB_TO_YIQ.to(device)
         chroma = torch.zeros(count, 3, 3, device=device)
         chroma[:, 0, 0] = 1
@@ -69,6 +78,6 @@ class Augmentation:
         return torch.baddbmm(offset, matrix, faces.flatten(2)).clamp(0, 1).view_as(faces)
 
 
-def _within(count: int, limit: float, device: torch.device) -> Tensor:
-    """Uniform in -limit..limit, [count]."""
-    return (2 * torch.rand(count, device=device) - 1) * limit
+def _within(draw: Tensor, limit: float) -> Tensor:
+    """Uniform in 0..1 -> uniform in -limit..limit."""
+    return (2 * draw - 1) * limit

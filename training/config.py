@@ -24,7 +24,7 @@ class TrainConfig:
     resolution: int = 224  # of the network, not of the request; 128 costs a third and loses some accuracy
     half_resolution_share: float = 0.0  # of the epochs, the first ones: at half of `resolution` a step costs a quarter
     epochs: int = 30
-    batch_size: int = 64
+    batch_size: int = 64  # of all ranks together: with two GPUs each takes half of it
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = 1e-4
     weight_decay: float = 1e-5
@@ -50,4 +50,5 @@ class TrainConfig:
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the hardware multiplies it
+    compile: bool = False  # torch.compile, minutes at the start; where the compiler fails, training goes on without it
     restart: bool = False  # throw away what an earlier run left in `out`

@@ -4,37 +4,52 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from contract.samples import Labels, Samples
-from contract.spec import IMAGE, Images
+from contract.spec import IMAGE
+from training.augmentation import DRAWS
+from training.distributed import Ranks
+
+Positions = NDArray[np.int64]  # [B], of faces in PackedFaces
 
 
-class Batch(NamedTuple):
-    """B faces; NaN marks a label that the face's dataset lacks."""
+class Targets(NamedTuple):
+    """Labels of B faces; NaN marks one that the face's dataset lacks."""
 
-    images: Tensor  # uint8 [B, 128, 128, 3]
     age: Tensor  # float32 [B], years
     gender: Tensor  # float32 [B], 1 = male
     emotion: Tensor  # float32 [B, 8], sums to 1
-    positions: Tensor  # int64 [B], in the samples
+    known: Tensor  # float32 [3], how many faces of the batch, over all ranks, have an age, a gender, an emotion
+
+    def take(self, order: Tensor) -> Targets:
+        """The same batch's faces in another order."""
+        return Targets(self.age[order], self.gender[order], self.emotion[order], self.known)
+
+
+class Batch(NamedTuple):
+    """One rank's B faces of a batch."""
+
+    images: Tensor  # uint8 [B, 128, 128, 3]
+    targets: Targets
+    draws: Tensor  # float32 [B, DRAWS] in 0..1, what augmentation decides by
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.images, *self.targets, self.draws)
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
-
-    def pin_memory(self) -> Batch:
-        return Batch(*(tensor.pin_memory() for tensor in self))
+        images, *targets, draws = (tensor.to(device, non_blocking=True) for tensor in self.tensors())
+        return Batch(images, Targets(*targets), draws)
 
 
-class PackedFaces(Dataset[Batch]):
-    """The faces of one or more datasets one after another, indexed by a whole batch's positions at once."""
+class PackedFaces:
+    """The faces of one or more datasets one after another."""
 
     def __init__(self, parts: Sequence[Samples]) -> None:
         self.parts = parts
@@ -45,13 +60,7 @@ class PackedFaces(Dataset[Batch]):
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    def __getitem__(self, positions: list[int]) -> Batch:
-        index = np.asarray(positions)
-        labels = self.labels[index]
-        images = self._images(index)
-        return Batch(*(torch.from_numpy(a) for a in (images, labels.age, labels.gender, labels.emotion, index)))
-
-    def names(self, positions: Sequence[int]) -> list[str]:
+    def names(self, positions: Positions) -> list[str]:
         """Dataset folder and id of each face, for messages."""
         owners = np.searchsorted(self.ends, positions, side="right")
         starts = self.ends - [len(part) for part in self.parts]
@@ -60,61 +69,67 @@ class PackedFaces(Dataset[Batch]):
             for owner, position in zip(owners, positions, strict=True)
         ]
 
-    def _images(self, index: NDArray[np.int64]) -> Images:
-        """uint8 [len(index), 128, 128, 3], gathered from each part's mapped file."""
-        owners = np.searchsorted(self.ends, index, side="right")
-        images = np.empty((len(index), *IMAGE.dims), IMAGE.numpy_dtype)
+    def images(self, positions: Positions, *, pinned: bool = False) -> Tensor:
+        """uint8 [B, 128, 128, 3], gathered from each part's mapped file, into pinned memory where asked for."""
+        owners = np.searchsorted(self.ends, positions, side="right")
+        images = torch.empty((len(positions), *IMAGE.dims), dtype=torch.uint8, pin_memory=pinned)
         for owner in np.unique(owners):
             part, mine = self.parts[owner], owners == owner
-            images[mine] = part.packed[part.rows[index[mine] - (self.ends[owner] - len(part))]]
+            images.numpy()[mine] = part.packed[part.rows[positions[mine] - (self.ends[owner] - len(part))]]
         return images
 
 
-def loader(faces: PackedFaces, batch_size: int, device: torch.device) -> DataLoader[Batch]:
-    """All faces in order, for evaluation."""
-    return _loader(faces, list(BatchSampler(range(len(faces)), batch_size, drop_last=False)), device)
+@dataclass(frozen=True)
+class Batches:
+    """Batches of an epoch. Each rank gathers its part of every one; what it draws does not depend on their number."""
+
+    faces: PackedFaces
+    positions: Sequence[Positions]  # of each whole batch
+    ranks: Ranks
+    seed: tuple[int, ...] = (0,)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def gather(self, number: int, *, pinned: bool = False) -> Batch:
+        """This rank's part of a batch."""
+        positions = self.positions[number]
+        mine = self.ranks.share(len(positions))
+        draws = np.random.default_rng((*self.seed, number)).random((len(positions), DRAWS), np.float32)
+        labels = self.faces.labels[positions]
+        known = np.array(
+            [(~np.isnan(label)).sum() for label in (labels.age, labels.gender, labels.emotion.sum(1))], np.float32
+        )
+        arrays = (labels.age[mine], labels.gender[mine], labels.emotion[mine], known, draws[mine])
+        *targets, own_draws = (torch.from_numpy(a).pin_memory() if pinned else torch.from_numpy(a) for a in arrays)
+        return Batch(self.faces.images(positions[mine], pinned=pinned), Targets(*targets), own_draws)
 
 
-def shuffled_loader(
-    faces: PackedFaces,
-    batch_size: int,
-    device: torch.device,
-    *,
-    seed: int,
-    repeat: Sequence[float] = (),
-    skip_batches: int = 0,
-) -> DataLoader[Batch]:
-    """In an order given by `seed`, the last incomplete batch left out; `skip_batches` continues a broken epoch.
+def in_order(faces: PackedFaces, batch_size: int) -> list[Positions]:
+    """The batches of an evaluation: all faces, the last batch perhaps incomplete."""
+    return _split(np.arange(len(faces)), batch_size)
+
+
+def shuffled(
+    faces: PackedFaces, batch_size: int, *, seed: Sequence[int], repeat: Sequence[float] = ()
+) -> list[Positions]:
+    """The batches of an epoch in an order given by `seed`, the last incomplete one left out.
 
     `repeat` says how often each part's faces come: 2 shows them twice, 0.5 another half of them each epoch.
     """
     if repeat and len(repeat) != len(faces.parts):
         raise ValueError(f"repeat {tuple(repeat)} must have a number for each of the {len(faces.parts)} manifests")
-    order = _shuffled([len(part) for part in faces.parts], repeat or [1.0] * len(faces.parts), seed)
-    # Batch normalisation needs more than one face, so only a set smaller than one batch keeps its incomplete batch.
-    batches = list(BatchSampler(order, batch_size, drop_last=len(order) >= batch_size))
-    return _loader(faces, batches[skip_batches:], device)
-
-
-def _shuffled(sizes: Sequence[int], repeat: Sequence[float], seed: int) -> list[int]:
-    """Positions of an epoch: of each part its share, drawn without replacement before anything comes twice."""
-    generator = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
     chosen, start = [], 0
-    for size, times in zip(sizes, repeat, strict=True):
-        passes = [torch.randperm(size, generator=generator) for _ in range(math.ceil(times))]
-        chosen += [start + torch.cat(passes)[: round(size * times)]] if passes else []
-        start += size
-    positions = torch.cat(chosen)
-    return positions[torch.randperm(len(positions), generator=generator)].tolist()
+    for part, times in zip(faces.parts, repeat or [1.0] * len(faces.parts), strict=True):
+        # A part's share is drawn without replacement before any face comes twice.
+        passes = [start + rng.permutation(len(part)) for _ in range(math.ceil(times))]
+        chosen += [np.concatenate(passes)[: round(len(part) * times)]] if passes else []
+        start += len(part)
+    batches = _split(rng.permutation(np.concatenate(chosen)), batch_size)
+    # Batch normalisation needs more than one face, so only a set smaller than one batch keeps its incomplete batch.
+    return batches[:-1] if len(batches) > 1 and len(batches[-1]) < batch_size else batches
 
 
-def _loader(faces: PackedFaces, batches: list[list[int]], device: torch.device) -> DataLoader[Batch]:
-    on_gpu = device.type == "cuda"
-    return DataLoader(
-        faces,
-        batch_size=None,  # the sampler already gives whole batches
-        sampler=batches,
-        generator=torch.Generator(),  # otherwise every iteration draws from the global one, which resuming replays
-        num_workers=4 if on_gpu else 0,  # on a CPU, workers would take the cores that compute
-        pin_memory=on_gpu,
-    )
+def _split(positions: Positions, batch_size: int) -> list[Positions]:
+    return [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]

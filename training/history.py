@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from contract.files import replacing
-from training.dataset import Batch
+from training.dataset import Targets
+from training.distributed import Ranks
 from training.losses import Losses
 from training.model import Logits
 
 HISTORY_NAME = "history.csv"
+
+Item = TypeVar("Item")
+
+
+@dataclass
+class Stopwatch:
+    """Seconds an epoch took, and of them those this process spent on gathering and augmenting batches."""
+
+    started: float = field(default_factory=time.perf_counter)
+    data_s: float = 0.0
+
+    def timed(self, batches: Iterator[Item]) -> Iterator[Item]:
+        """The same batches; the wait for each counts as data."""
+        while True:
+            before = time.perf_counter()
+            batch = next(batches, None)
+            self.data_s += time.perf_counter() - before
+            if batch is None:
+                return
+            yield batch
+
+    @property
+    def total_s(self) -> float:
+        return time.perf_counter() - self.started
 
 
 class EpochMetrics(NamedTuple):
@@ -32,23 +60,24 @@ class EpochSums:
     """Adds up batches without waiting for the device; the sums can be saved and continued in the middle of an epoch."""
 
     def __init__(self, device: torch.device, sums: Tensor | None = None) -> None:
-        self.sums = torch.zeros(10, dtype=torch.float64, device=device) if sums is None else sums.to(device)
+        self.sums = torch.zeros(9, dtype=torch.float64, device=device) if sums is None else sums.to(device)
 
     @torch.no_grad()
-    def add(self, logits: Logits, batch: Batch, losses: Losses) -> None:
-        known_emotion = ~batch.emotion.sum(1).isnan()
-        counts = torch.stack([(~batch.age.isnan()).sum(), (~batch.gender.isnan()).sum(), known_emotion.sum()])
-        gender_correct = ((logits.gender >= 0) == (batch.gender >= 0.5)) & ~batch.gender.isnan()
-        emotion_correct = (logits.emotion.argmax(1) == batch.emotion.argmax(1)) & known_emotion
+    def add(self, logits: Logits, targets: Targets, losses: Losses) -> None:
+        known_age, known_gender = ~targets.age.isnan(), ~targets.gender.isnan()
+        known_emotion = ~targets.emotion.sum(1).isnan()
+        gender_correct = ((logits.gender >= 0) == (targets.gender >= 0.5)) & known_gender
+        emotion_correct = (logits.emotion.argmax(1) == targets.emotion.argmax(1)) & known_emotion
         self.sums += torch.cat([
-            torch.stack([torch.ones_like(losses.total), losses.total]),
-            counts,
-            torch.stack([losses.age, losses.gender, losses.emotion]) * counts,
+            losses.total[None],
+            torch.stack([known_age.sum(), known_gender.sum(), known_emotion.sum()]),
+            torch.stack([losses.age, losses.gender, losses.emotion]) * targets.known,
             torch.stack([gender_correct.sum(), emotion_correct.sum()]),
         ])  # fmt: skip
 
-    def means(self) -> EpochMetrics:
-        batches, total, ages, genders, emotions, *sums = self.sums.tolist()
+    def means(self, batches: int, ranks: Ranks) -> EpochMetrics:
+        """Of so many batches, over all ranks."""
+        total, ages, genders, emotions, *sums = ranks.sum(self.sums).tolist()
         age, gender, emotion, gender_correct, emotion_correct = (
             value / count if count else float("nan")
             for value, count in zip(sums, (ages, genders, emotions, genders, emotions), strict=True)

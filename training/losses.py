@@ -14,12 +14,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.dataset import Batch
+from training.dataset import Targets
 from training.model import Logits
 
 
 class Losses(NamedTuple):
-    """Scalars: the mean over the faces that have the label, 0 where none has; `total` is weighted."""
+    """Scalars: the mean over the batch's faces that have the label, 0 where none has; `total` is weighted.
+
+    With several ranks each has its part of that mean: their sum is the batch's.
+    """
 
     total: Tensor
     age: Tensor
@@ -43,14 +46,18 @@ class MultiTaskLoss:
     emotion_smoothing: float = 0.0  # share of the label spread over all emotions (Szegedy et al. 2016, section 7)
     emotion_weights: Tensor | None = None  # [8], of a face by the emotion it is labelled with
 
-    def __call__(self, logits: Logits, batch: Batch) -> Losses:
-        age_error = F.l1_loss(logits.age.float(), _without_nan(batch.age), reduction="none")
+    def __call__(self, logits: Logits, targets: Targets) -> Losses:
+        age_error = F.l1_loss(logits.age.float(), _without_nan(targets.age), reduction="none")
         gender_error = F.binary_cross_entropy_with_logits(
-            logits.gender.float(), _without_nan(batch.gender), reduction="none"
+            logits.gender.float(), _without_nan(targets.gender), reduction="none"
         )
-        age = _mean_of_known(age_error, batch.age)
-        gender = _mean_of_known(gender_error, batch.gender)
-        emotion = _mean_of_known(self._divergence(logits.emotion, batch.emotion), batch.emotion.sum(1))
+        emotion_error = self._divergence(logits.emotion, targets.emotion)
+        sums = torch.stack([
+            _sum_of_known(age_error, targets.age),
+            _sum_of_known(gender_error, targets.gender),
+            _sum_of_known(emotion_error, targets.emotion.sum(1)),
+        ])  # fmt: skip
+        age, gender, emotion = sums / targets.known.clamp(min=1)
         total = self.weights.age * age + self.weights.gender * gender + self.weights.emotion * emotion
         return Losses(total, age, gender, emotion)
 
@@ -78,6 +85,5 @@ def _without_nan(label: Tensor) -> Tensor:
     return torch.where(label.isnan(), 0, label)
 
 
-def _mean_of_known(loss: Tensor, label: Tensor) -> Tensor:
-    known = ~label.isnan()
-    return torch.where(known, loss, 0).sum() / known.sum().clamp(min=1)
+def _sum_of_known(loss: Tensor, label: Tensor) -> Tensor:
+    return torch.where(label.isnan(), 0, loss).sum()

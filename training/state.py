@@ -19,7 +19,7 @@ from training.model import AgeGenderNet
 
 STATE_NAME = "last.pt"
 # What may differ between the two halves of a run: where and how long it runs, not what it computes.
-FREE_SETTINGS = ("out", "epochs", "device", "plot_every", "save_every_s", "restart")
+FREE_SETTINGS = ("out", "epochs", "device", "plot_every", "save_every_s", "compile", "restart")
 
 
 class StateError(ValueError):
@@ -28,18 +28,18 @@ class StateError(ValueError):
 
 @dataclass
 class Progress:
-    """Where a run stands. Inside an epoch, `random_state` and `epoch_sums` continue it to the same bits."""
+    """Where a run stands; inside an epoch `epoch_sums` continue its metrics. No random state: a step's chance is drawn
+    from seed, epoch and batch."""
 
     epoch: int = 0  # epochs finished
     batch: int = 0  # batches done of the epoch after those
     best_loss: float = float("inf")
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
-    random_state: Tensor | None = None  # of the device that trains
-    epoch_sums: Tensor | None = None
+    epoch_sums: Tensor | None = None  # over all ranks
 
     def finish_epoch(self) -> None:
-        self.epoch, self.batch, self.random_state, self.epoch_sums = self.epoch + 1, 0, None, None
+        self.epoch, self.batch, self.epoch_sums = self.epoch + 1, 0, None
 
 
 @dataclass(frozen=True)

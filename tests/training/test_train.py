@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 from contract.samples import read_manifest, write_manifest
 from training.checkpoint import BEST_NAME, CheckpointError, load_checkpoint
 from training.config import TrainConfig
+from training.finite import NonFiniteLossError
 from training.recipes import RECIPES, parse_config
 from training.state import STATE_NAME, StateError
-from training.train import NonFiniteLossError, Trainer, train
+from training.train import train
+from training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 
