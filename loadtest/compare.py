@@ -72,6 +72,11 @@ class Comparison:
         load = endpoint.load(
             self.faces, in_flight=in_flight, seconds=self.config.seconds, warm_up_s=self.config.warm_up_s
         )
+        if not len(load.latencies_ms):
+            raise PeerError(
+                f"{contestant.server} with {contestant.model} gave no valid answer at {in_flight} in flight within "
+                f"{self.config.seconds:g} s ({dict(load.errors) or 'no error either'}); measure for longer (--seconds)"
+            )
         self.rows.append(
             {
                 "round": round_number,

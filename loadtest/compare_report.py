@@ -49,7 +49,9 @@ class Ratio:
 
     @property
     def reached(self) -> bool:
-        return self.value >= self.goal and (not self.p99_no_worse or self.p99_value <= 1)
+        """Never where ours made an error."""
+        enough = self.value >= self.goal and (not self.p99_no_worse or self.p99_value <= 1)
+        return enough and not self.ours["errors"]
 
 
 def medians(table: pd.DataFrame) -> pd.DataFrame:
@@ -70,7 +72,8 @@ def ratios(table: pd.DataFrame) -> list[Ratio]:
     """Of the medians, those for which both sides were measured."""
     fp32, int8 = _served(table, "FP32"), _served(table, "INT8")
     best_fp32, best_int8 = best_peer(table, "FP32"), best_peer(table, "INT8")
-    pytorch = table[(table["server"] == "FastAPI + PyTorch") & (table["in_flight"] == AT)]
+    same = (table["server"] == "FastAPI + PyTorch") & (table["in_flight"] == AT) & (table["errors"] == 0)
+    pytorch = table[same]
     wanted = (
         ("FP32 served / best peer at FP32", 1.0, fp32, best_fp32, True),
         ("INT8 served / best peer at INT8", 1.1, int8, best_int8, True),

@@ -53,7 +53,8 @@ class Peer:
 
 def bentoml_command(module: str, ports: Ports) -> tuple[str, ...]:
     """BentoML starts a service itself."""
-    return ("bentoml", "serve", f"{module}:FaceAttributes", "--host", LOOPBACK, "--port", str(ports.http))
+    service = os.environ.get("PEER_SERVICE", "FaceAttributes")
+    return ("bentoml", "serve", f"{module}:{service}", "--host", LOOPBACK, "--port", str(ports.http))
 
 
 PEERS = {
@@ -78,7 +79,7 @@ class PeerServer:
     venv: Path = DEFAULT_VENV
     settings: Mapping[str, str] = field(default_factory=dict)  # in place of those in the peer's file: workers=1, ...
     start_timeout_s: float = 180.0  # PyTorch compiles the network first
-    stop_timeout_s: float = 10.0
+    stop_timeout_s: float = 3.0  # nothing is in flight by then
 
     def __enter__(self) -> Self:
         ports = Ports().chosen()
