@@ -99,6 +99,21 @@ def test_every_one_of_many_requests_in_flight_gets_its_own_answer(
         assert_same(predictions(result), expected(batch))
 
 
+def test_lone_requests_between_crowds_are_answered_alike(
+    triton_server: TritonServer, noise: Images, expected: Predict
+) -> None:
+    """Each way of computing takes over from the other: all cores for one, a stream for each of many."""
+    wanted = expected(noise)
+    for _ in range(3):
+        for n in range(3):
+            assert_same(
+                predictions(ask(triton_server, tritonclient.grpc, MODEL_NAME, noise[n])), expected(noise[n : n + 1])
+            )
+        with ThreadPoolExecutor(8) as threads:
+            crowd = list(threads.map(lambda n: ask(triton_server, tritonclient.grpc, MODEL_NAME, noise[n]), range(8)))
+        assert_same(Predictions.concatenate(map(predictions, crowd)), wanted)
+
+
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG"])
 def test_encoded_images_are_answered_as_their_canonical_images(
     triton_server: TritonServer, protocol: Any, noise: Images, expected: Predict, format_name: str
