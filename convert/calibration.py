@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,7 +63,7 @@ def activation_ranges(onnx: Path, faces: Images, operators: Sequence[str], optio
     settings: dict[str, Any] = {"symmetric": options.method != "minmax", "percentile": options.percentile}
     if options.method != "minmax":
         settings |= {"num_bins": 2048, "num_quantized_bins": 128}  # as TensorRT's own entropy calibration had it
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # the calibrators print a line a batch
         calibrator = create_calibrator(
             onnx,
             list(operators),
