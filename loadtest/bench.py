@@ -44,7 +44,7 @@ class BenchConfig:
     repository: Path = Path("model_repository")  # its code and configurations; its model.onnx is not used
     faces: str = ""  # a manifest.csv or a folder of pictures; synthetic ones without it
     rounds: int = 3  # medians over rounds: a disturbance spoils one
-    seconds: float = 2.0  # of each measurement, after a warm-up of half a second
+    seconds: float = 3.0  # of each measurement with many in flight; half of it alone, where less scatters
     restart: bool = False  # forget the rounds that `out` holds already
 
     def models(self) -> dict[str, Path]:

@@ -30,7 +30,7 @@ def conditions(models: Mapping[str, Path], repository: Path, pictures: Pictures,
         **{f"{precision} model": describe_model(path) for precision, path in models.items()},
         "server settings": ", ".join(f"{name} {value}" for name, value in cpu_parameters(repository).items()),
         "pictures": pictures.description,
-        "measured": f"interleaved rounds, {seconds:g} s each measurement, medians over rounds",
+        "measured": f"interleaved rounds, {seconds:g} s with many in flight and half of it alone, medians over rounds",
     }
 
 

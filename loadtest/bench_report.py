@@ -162,7 +162,7 @@ def ladder_figure(ladder: pd.DataFrame) -> Figure:
     panels[0].invert_yaxis()
     panels[0].set_xlabel(f"images/s, {MANY} in flight")
     panels[1].set_xlabel("p50 latency of one alone (ms)")
-    panels[1].legend(frameon=False, loc="lower right")
+    panels[1].legend(frameon=False, loc="upper right")
     figure.tight_layout()
     return figure
 

@@ -55,20 +55,21 @@ class Server:
 
 def engine_rows(model: Path, seconds: float) -> list[Row]:
     """Without a server: OpenVINO's own program, then a loop in a Python process."""
-    speed = in_process(model, seconds=seconds)
+    speed = in_process(model, seconds=seconds / 2)  # for each of the two
     return [
         Row(BENCHMARK_APP, MANY, benchmark_app(model, seconds=seconds), seconds=seconds),
-        Row(IN_PROCESS, MANY, speed.throughput, seconds=seconds),
-        Row(IN_PROCESS, ALONE, 1e3 / speed.p50_ms, speed.p50_ms, speed.p99_ms, seconds=seconds),
+        Row(IN_PROCESS, MANY, speed.throughput, seconds=seconds / 2),
+        Row(IN_PROCESS, ALONE, 1e3 / speed.p50_ms, speed.p50_ms, speed.p99_ms, seconds=seconds / 2),
     ]
 
 
 def served_rows(server: Server, pictures: Pictures, seconds: float) -> list[Row]:
     """Through the server: every way in, alone and many in flight, and the open loop at a share of that capacity."""
     rows = [Row(START, seconds=server.start_s)]
-    ways = _ways(server, pictures, seconds)
-    for in_flight in (MANY, ALONE):
-        rows += [_measured(what, in_flight, server, partial(way, in_flight=in_flight)) for what, way in ways.items()]
+    ways = _ways(server, pictures)
+    for in_flight, length_s in ((MANY, seconds), (ALONE, seconds / 2)):
+        loads = {what: partial(way, in_flight=in_flight, seconds=length_s) for what, way in ways.items()}
+        rows += [_measured(what, in_flight, server, load) for what, load in loads.items()]
     [capacity] = [row.images_per_s for row in rows if (row.what, row.in_flight) == (GRPC, MANY)]
     faces = np.concatenate([picture.canonical for picture in pictures.items])
     rate_per_s = max(1.0, OPEN_LOOP_SHARE * capacity)
@@ -78,11 +79,11 @@ def served_rows(server: Server, pictures: Pictures, seconds: float) -> list[Row]
     return [*rows, _measured(OPEN_LOOP, 0, server, loop)]
 
 
-def _ways(server: Server, pictures: Pictures, seconds: float) -> dict[str, Callable[..., Load]]:
+def _ways(server: Server, pictures: Pictures) -> dict[str, Callable[..., Load]]:
     faces = np.concatenate([picture.canonical for picture in pictures.items])
     encoded = [picture.encoded for picture in pictures.items]
-    grpc = partial(grpc_load, server.grpc_url, faces, seconds=seconds, warm_up_s=WARM_UP_S)
-    http = partial(http_load, check=check_http_answer, seconds=seconds, warm_up_s=WARM_UP_S)
+    grpc = partial(grpc_load, server.grpc_url, faces, warm_up_s=WARM_UP_S)
+    http = partial(http_load, check=check_http_answer, warm_up_s=WARM_UP_S)
     tensor_url, encoded_url = (f"{server.http_url}/v2/models/{name}/infer" for name in (MODEL_NAME, ENSEMBLE_NAME))
     return {
         GRPC: grpc,
@@ -94,11 +95,10 @@ def _ways(server: Server, pictures: Pictures, seconds: float) -> dict[str, Calla
 
 
 def _measured(what: str, in_flight: int, server: Server, measure: Callable[[], Load]) -> Row:
-    """The row of a load, with the processor time that the server took meanwhile, warm-up included, per image of it."""
+    """The row of a load, with the processor time that the server took meanwhile for each of all images."""
     before_s = _cpu_s(server.process_group)
     load = measure()
-    images = len(load.latencies_ms) * (1 + WARM_UP_S / load.seconds)
-    server_cpu_ms = (_cpu_s(server.process_group) - before_s) * 1e3 / images if images else np.nan
+    server_cpu_ms = (_cpu_s(server.process_group) - before_s) * 1e3 / load.answered if load.answered else np.nan
     return Row(
         what,
         in_flight,

@@ -42,6 +42,7 @@ class Load:
     seconds: float
     errors: Mapping[str, int]  # by message
     cpu_s: float  # processor time of the generator's process
+    answered: int  # valid answers at any time, warm-up and stragglers included
 
     @property
     def throughput(self) -> float:
@@ -158,7 +159,7 @@ def _run(
         words = process.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
         raise LoadError(f"no load on {authority}: {words[-1]}")
     found = json.loads(process.stdout)
-    return Load(np.asarray(found["latencies_ms"]), seconds, found["errors"], found["cpu_s"])
+    return Load(np.asarray(found["latencies_ms"]), seconds, found["errors"], found["cpu_s"], found["answered"])
 
 
 def _importable_name(check: Callable[[bytes], None]) -> str:

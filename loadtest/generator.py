@@ -52,9 +52,11 @@ class Record:
     latencies_ms: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     cpu_s: float = 0.0  # of this whole process, within the window
+    answered: int = 0  # valid answers at any time: what the server's work during the load was for
 
     def put(self, counted_at_s: float, latency_s: float, error: str | None) -> None:
         """Count a request; outside the window it is warm-up or too late."""
+        self.answered += error is None
         if self.start_s <= counted_at_s < self.stop_s:
             if error is None:
                 self.latencies_ms.append(latency_s * 1e3)
