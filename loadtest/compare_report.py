@@ -140,7 +140,7 @@ def bar_figure(table: pd.DataFrame) -> Figure:
     whiskers = [rows["images_per_s"] - rows["least"], rows["most"] - rows["images_per_s"]]
     bars = axes.barh(labels, rows["images_per_s"], xerr=whiskers, color=colours, ecolor="dimgrey", capsize=2)
     axes.bar_label(bars, [f"{value:.0f}" for value in rows["images_per_s"]], padding=6)
-    axes.set_xlabel(f"images/s with {AT} in flight, median of the rounds; whiskers: least and most")
+    axes.set_xlabel(f"images/s, {AT} in flight; median, least and most of the rounds")
     axes.margins(x=0.1)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
