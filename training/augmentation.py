@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -38,15 +39,16 @@ class Augmentation:
     shift: float = 0.0  # of the side, in either direction
     grey_probability: float = 0.0
 
-    def __call__(self, faces: Tensor, draws: Tensor) -> Tensor:
-        """float32 [B, 3, H, W] in 0..1 -> the same, changed; places from outside the picture become black.
+    def __call__(self, faces: Tensor, draws: Tensor, *, shrink: int = 1) -> Tensor:
+        """float32 [B, 3, H, W] in 0..1 -> [B, 3, H / shrink, W / shrink]; places from outside the picture become black.
 
-        `draws` are uniform in 0..1, [B, DRAWS].
+        `draws` are uniform in 0..1, [B, DRAWS]. `shrink` is 1 or 2: the one resampling halves as well, which for a face
+        that is not turned is the mean of every four pixels.
         """
-        return self.jitter(self.turn(faces, draws[:, :TURN_DRAWS]), draws[:, TURN_DRAWS:])
+        return self.jitter(self.turn(faces, draws[:, :TURN_DRAWS], shrink=shrink), draws[:, TURN_DRAWS:])
 
-    def turn(self, faces: Tensor, draws: Tensor) -> Tensor:
-        """Flip, rotate and zoom about the centre, and shift."""
+    def turn(self, faces: Tensor, draws: Tensor, *, shrink: int = 1) -> Tensor:
+        """Flip, rotate and zoom about the centre, shift, and shrink."""
         flip, turn, zoom, right, down = draws.unbind(1)
         mirror = 1 - 2 * (flip < self.flip_probability).float()
         angle = _within(turn, math.radians(self.rotation_degrees))
@@ -54,28 +56,35 @@ class Augmentation:
         x, y = (_within(draw, 2 * self.shift) for draw in (right, down))  # the grid is 2 wide
         cos, sin = scale * angle.cos(), scale * angle.sin()
         theta = torch.stack([cos * mirror, -sin, x, sin * mirror, cos, y], 1).view(-1, 2, 3)
-        grid = F.affine_grid(theta, list(faces.shape), align_corners=False)
+        size = [*faces.shape[:2], faces.shape[2] // shrink, faces.shape[3] // shrink]
+        grid = F.affine_grid(theta, size, align_corners=False)
         return F.grid_sample(faces, grid, align_corners=False)
 
     def jitter(self, faces: Tensor, draws: Tensor) -> Tensor:
         """Change brightness, contrast, saturation and hue; some faces to grey."""
         count, device = len(faces), faces.device
+        to_yiq, to_rgb = _colour_spaces(device)
         bright, contrasted, saturated, grey, hue = draws.unbind(1)
         brightness = 1 + _within(bright, self.brightness)
         contrast = 1 + _within(contrasted, self.contrast)
         saturation = (1 + _within(saturated, self.saturation)) * (grey >= self.grey_probability)
         angle = _within(hue, 2 * math.pi * self.hue)
-        to_yiq = _RGB_TO_YIQ.to(device)
         chroma = torch.zeros(count, 3, 3, device=device)
         chroma[:, 0, 0] = 1
         chroma[:, 1, 1] = chroma[:, 2, 2] = saturation * angle.cos()
         chroma[:, 2, 1] = saturation * angle.sin()
         chroma[:, 1, 2] = -chroma[:, 2, 1]
-        matrix = (brightness * contrast)[:, None, None] * (torch.linalg.inv(to_yiq) @ chroma @ to_yiq)
+        matrix = (brightness * contrast)[:, None, None] * (to_rgb @ chroma @ to_yiq)
         # Contrast is about the brightened face's mean luma, which saturation and hue leave as it is.
         luma = brightness * (faces.mean((2, 3)) @ to_yiq[0])
         offset = ((1 - contrast) * luma).view(count, 1, 1).expand(count, 3, 1)
         return torch.baddbmm(offset, matrix, faces.flatten(2)).clamp(0, 1).view_as(faces)
+
+
+@cache
+def _colour_spaces(device: torch.device) -> tuple[Tensor, Tensor]:
+    """RGB -> YIQ and back, copied and inverted once: on a GPU both wait for the device."""
+    return _RGB_TO_YIQ.to(device), torch.linalg.inv(_RGB_TO_YIQ).to(device)
 
 
 def _within(draw: Tensor, limit: float) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,25 +12,31 @@ from torch import Tensor, nn
 from training.distributed import Ranks
 from training.model import Logits
 
+REASON_LENGTH = 200  # characters of what the compiler says, which can be pages
+
 Forward = Callable[[Tensor], Logits]  # float [B, 3, R, R] -> Logits, with gradients for the network's parameters
-Network = TypeVar("Network", bound=nn.Module)
 
 
 def compiled_or_not(
-    replicate: Callable[[], nn.Module], network: nn.Module, examples: Sequence[Tensor], ranks: Ranks
+    replicate: Callable[[], nn.Module],
+    network: nn.Module,
+    examples: Sequence[Tensor],
+    ranks: Ranks,
+    *,
+    backend: str | Callable[..., Any] = "inductor",
 ) -> Forward:
     """`replicate()` compiled for inputs like the examples; where the compiler fails on any rank, as it is on all.
 
     The network's weights, statistics and names are as before: only what calls it is compiled.
     """
-    compiled = torch.compile(replicate(), dynamic=False)  # an epoch has one size, and general kernels are slower
+    compiled = torch.compile(replicate(), backend=backend, dynamic=False)  # few sizes, and general kernels are slower
     problem = ""
     with _unchanged(network):
         try:
             for faces in examples:
                 torch.stack([answer.float().sum() for answer in compiled(faces)]).sum().backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # a compiler can fail in any way, and training needs none
-            problem = str(error).strip().partition("\n")[0] or type(error).__name__
+            problem = " ".join(f"{type(error).__name__}: {error}".split())[:REASON_LENGTH]
     if not ranks.maximum(bool(problem))[0]:
         return compiled
     if ranks.main:

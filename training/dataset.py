@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.profiler import record_function
 
 from contract.samples import Labels, Samples
 from contract.spec import IMAGE
 from training.augmentation import DRAWS
 from training.distributed import Ranks
 
+GATHER = "step: gather"  # its name in a profile
 Positions = NDArray[np.int64]  # [B], of faces in PackedFaces
 
 
@@ -93,7 +95,10 @@ class Batches:
 
     def gather(self, number: int, *, pinned: bool = False) -> Batch:
         """This rank's part of a batch."""
-        positions = self.positions[number]
+        with record_function(GATHER):
+            return self._gather(self.positions[number], number, pinned=pinned)
+
+    def _gather(self, positions: Positions, number: int, *, pinned: bool) -> Batch:
         mine = self.ranks.share(len(positions))
         draws = np.random.default_rng((*self.seed, number)).random((len(positions), DRAWS), np.float32)
         labels = self.faces.labels[positions]

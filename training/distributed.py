@@ -76,6 +76,9 @@ class Ranks:
         )
 
 
+ALONE = Ranks()
+
+
 def is_main_process() -> bool:
     """Known before the ranks have met, for messages of errors that end every one of them."""
     return int(os.environ.get("RANK", "0")) == 0

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
+import torch
+from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -28,9 +32,25 @@ def make_scheduler(optimizer: Optimizer, config: TrainConfig, *, batches_per_epo
     return OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=config.warm_up_share)
 
 
-def make_average(network: AgeGenderNet, decay: float) -> AveragedModel | None:
-    """An exponential moving average of the weights; none for a decay of 0."""
-    if not decay:
-        return None
-    # Batch-norm statistics too, which otherwise would not belong to the averaged weights.
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
+class MovingAverage(AveragedModel):
+    """torch's exponential moving average, of the batch-norm statistics too, which otherwise would not belong to it.
+
+    torch's own update copies a counter to the device, and so waits for it, in every step.
+    """
+
+    def __init__(self, network: AgeGenderNet, decay: float) -> None:
+        self.mix = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        super().__init__(network, multi_avg_fn=self.mix, use_buffers=True)
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """The first update takes the weights as they are."""
+        ours, theirs = (list(chain(m.parameters(), m.buffers())) for m in (self.module, model))
+        weights = [i for i, tensor in enumerate(ours) if tensor.is_floating_point()]  # the rest counts batches
+        if self.n_averaged == 0:
+            weights = []
+        else:
+            self.mix([ours[i] for i in weights], [theirs[i] for i in weights], self.n_averaged)
+        for i in set(range(len(ours))) - set(weights):
+            ours[i].copy_(theirs[i])
+        self.n_averaged += 1

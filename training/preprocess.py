@@ -38,8 +38,16 @@ class Preprocess(nn.Module):
 
     def standardise(self, faces: Tensor) -> Tensor:
         """float32 [B, 3, 128, 128] in 0..1 -> the network's input [B, 3, R, R]."""
-        if self.resolution != IMAGE_SIDE_PX:
-            faces = F.interpolate(faces, scale_factor=self.resolution / IMAGE_SIDE_PX, mode="bilinear")
+        return self.normalise(self.enlarge(faces))
+
+    def enlarge(self, faces: Tensor) -> Tensor:
+        """float32 [B, C, S, S] -> [B, C, S * R / 128, S * R / 128]."""
+        if self.resolution == IMAGE_SIDE_PX:
+            return faces
+        return F.interpolate(faces, scale_factor=self.resolution / IMAGE_SIDE_PX, mode="bilinear")
+
+    def normalise(self, faces: Tensor) -> Tensor:
+        """By ImageNet's mean and standard deviation of each channel."""
         return (faces - self.mean) / self.std
 
     def forward(self, images: Tensor) -> Tensor:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel
 
 from contract.files import replacing
 from training.config import TrainConfig
+from training.distributed import Ranks
 from training.model import AgeGenderNet
+from training.optimizer import MovingAverage, make_optimizer, make_scheduler
 
 STATE_NAME = "last.pt"
 # What may differ between the two halves of a run: where and how long it runs, not what it computes.
@@ -49,13 +50,29 @@ class RunState:
     network: AgeGenderNet
     optimizer: Optimizer
     scheduler: LRScheduler
-    average: AveragedModel | None  # of the network's weights, where the run keeps one
+    average: MovingAverage | None  # of the network's weights, where the run keeps one
     progress: Progress
 
     @property
     def answering(self) -> AgeGenderNet:
         """The network that is validated and saved."""
         return self.network if self.average is None else cast(AgeGenderNet, self.average.module)
+
+    @classmethod
+    def fresh(
+        cls, config: TrainConfig, device: torch.device, ranks: Ranks, *, median_age_years: float, batches_per_epoch: int
+    ) -> RunState:
+        """The beginning of a run, the same on every rank."""
+        torch.manual_seed(config.seed)
+        network = AgeGenderNet()
+        if config.quick_start:
+            network.start_quickly(median_age_years=median_age_years)
+        # NHWC is what oneDNN's and cuDNN's fast convolutions read.
+        network = ranks.synchronised(network, device).to(device).to(memory_format=torch.channels_last)
+        optimizer = make_optimizer(network, config)
+        scheduler = make_scheduler(optimizer, config, batches_per_epoch=batches_per_epoch)
+        average = MovingAverage(network, config.average_decay) if config.average_decay else None
+        return cls(network, optimizer, scheduler, average, Progress())
 
     def save(self, config: TrainConfig) -> None:
         content = {

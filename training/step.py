@@ -26,18 +26,25 @@ AUGMENT, FORWARD, BACKWARD, UPDATE = "step: augment", "step: forward", "step: ba
 
 @dataclass(frozen=True)
 class NetworkInput:
-    """What the network sees of canonical images; `halved` is for the epochs at half resolution."""
+    """Preprocess in the order and layout that cost a training step least; the same to rounding."""
 
     preprocess: Preprocess
 
     def __call__(self, images: Tensor, *, halved: bool) -> Tensor:
-        """uint8 [B, 128, 128, 3] -> float32 [B, 3, R, R]."""
-        return self.standardised(self.preprocess.cast(images), halved=halved)
+        """uint8 [B, 128, 128, 3] -> float32 [B, 3, R, R], or half of R."""
+        faces = self.cast(images)
+        return self.standardised(F.avg_pool2d(faces, 2) if halved else faces)
 
-    def standardised(self, faces: Tensor, *, halved: bool) -> Tensor:
-        """float32 [B, 3, 128, 128] in 0..1 -> float32 [B, 3, R, R]."""
-        faces = self.preprocess.standardise(F.avg_pool2d(faces, 2) if halved else faces)
-        return faces.contiguous(memory_format=torch.channels_last)
+    def cast(self, images: Tensor) -> Tensor:
+        """uint8 [B, 128, 128, 3] -> float32 [B, 3, 128, 128] in 0..1, channels-last as they come: no transposition."""
+        return images.permute(0, 3, 1, 2).float().div_(255)
+
+    def standardised(self, faces: Tensor) -> Tensor:
+        """float32 [B, 3, S, S] in 0..1 -> float32 [B, 3, S * R / 128, S * R / 128].
+
+        Enlarged last, so that less is gone through.
+        """
+        return self.preprocess.enlarge(self.preprocess.normalise(faces).contiguous(memory_format=torch.channels_last))
 
 
 @dataclass(frozen=True)
@@ -52,11 +59,17 @@ class TrainingStep:
     bf16: bool
     ranks: Ranks
 
+    @property
+    def compiled(self) -> bool:
+        """Whether the network runs compiled, which it may not although the settings ask for it."""
+        return hasattr(self.forward, "_orig_mod")  # what torch.compile makes of a module
+
     def prepare(self, batch: Batch, *, halved: bool) -> tuple[Tensor, Targets]:
-        """The faces as the network sees them, float32 [B, 3, R, R], augmented, and their labels."""
+        """The faces as the network sees them, float32 [B, 3, R, R] or half of R, augmented; and their labels."""
         with record_function(AUGMENT):
-            faces = self.config.augmentation(self.network_input.preprocess.cast(batch.images), batch.draws)
-            return self.network_input.standardised(faces, halved=halved), batch.targets
+            faces = self.network_input.cast(batch.images)
+            faces = self.config.augmentation(faces, batch.draws, shrink=2 if halved else 1)
+            return self.network_input.standardised(faces), batch.targets
 
     def __call__(self, faces: Tensor, targets: Targets, sums: EpochSums, *, seed: tuple[int, ...]) -> Tensor:
         """This rank's part of the loss. All that is random in a step comes from `seed`, so it can be done again."""

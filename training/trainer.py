@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from functools import cached_property
 from typing import NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -16,17 +18,16 @@ from tqdm import tqdm
 from contract.samples import Role, load_samples
 from training.checkpoint import BEST_NAME, Checkpoint, save_checkpoint
 from training.config import TrainConfig
-from training.dataset import Batches, PackedFaces, Positions, in_order, shuffled
-from training.distributed import Ranks, local_device
+from training.dataset import Batches, PackedFaces, Positions, Targets, in_order, shuffled
+from training.distributed import ALONE, Ranks, local_device
 from training.finite import FiniteCheck, NonFiniteLossError
+from training.hardware import multiplies_bf16
 from training.history import EpochMetrics, EpochSums, Stopwatch, history_row, write_history
 from training.losses import LossWeights, MultiTaskLoss, balancing_weights
-from training.model import AgeGenderNet
-from training.optimizer import make_average, make_optimizer, make_scheduler
 from training.plots import plot_history
 from training.prefetch import batches_on
 from training.preprocess import Preprocess
-from training.state import STATE_NAME, Progress, RunState, StateError, plain
+from training.state import STATE_NAME, RunState, StateError, plain
 from training.step import NetworkInput, TrainingStep, training_forward
 from training.stopping import StopRequest
 
@@ -41,35 +42,34 @@ class SettingsError(ValueError):
 class Trainer:
     """One run: its data, its network and everything that changes while it trains."""
 
-    def __init__(self, config: TrainConfig, ranks: Ranks = Ranks(), device: torch.device | None = None) -> None:  # noqa: B008 (frozen)
+    def __init__(self, config: TrainConfig, ranks: Ranks = ALONE, device: torch.device | None = None) -> None:
         self.config, self.ranks = config, ranks
         self.device = device or local_device(config.device)
-        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and _multiplies_bf16(self.device))
+        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and multiplies_bf16(self.device))
         self.train_faces, self.selection_faces = self._faces("train"), self._faces("selection")
-        _check_shares(len(self._shuffled(0)[0]), ranks)
+        _check_shares(len(self.shuffled(0)[0]), ranks)
         self.network_input = NetworkInput(Preprocess(config.resolution).to(self.device))
-        self.state = self._fresh_state()
+        self.state = RunState.fresh(
+            config,
+            self.device,
+            ranks,
+            median_age_years=_median(self.train_faces.labels.age),
+            batches_per_epoch=len(self.shuffled(0)),
+        )
         self.stop = StopRequest(patient=ranks.count > 1)
         self.last_save_s = time.perf_counter()
 
     def _faces(self, role: Role) -> PackedFaces:
         return PackedFaces([load_samples(manifest, role, self.config.protocol) for manifest in self.config.manifest])
 
-    def _fresh_state(self) -> RunState:
-        config = self.config
-        torch.manual_seed(config.seed)
-        network = AgeGenderNet()
-        if config.quick_start:
-            network.start_quickly(median_age_years=_median(self.train_faces.labels.age))
-        # NHWC is what oneDNN's and cuDNN's fast convolutions read.
-        network = self.ranks.synchronised(network, self.device).to(self.device).to(memory_format=torch.channels_last)
-        optimizer = make_optimizer(network, config)
-        scheduler = make_scheduler(optimizer, config, batches_per_epoch=len(self._shuffled(0)))
-        return RunState(network, optimizer, scheduler, make_average(network, config.average_decay), Progress())
-
-    def _shuffled(self, epoch: int) -> list[Positions]:
+    def shuffled(self, epoch: int) -> list[Positions]:
         config = self.config
         return shuffled(self.train_faces, config.batch_size, seed=(config.seed, epoch), repeat=config.repeat)
+
+    def prepared(self, batches: Batches, *, first: int = 0, halved: bool) -> Iterator[tuple[Tensor, Targets]]:
+        """What a step takes, of each batch from number `first` on."""
+        for batch in batches_on(self.device, batches, first=first):
+            yield self.step.prepare(batch, halved=halved)
 
     @cached_property
     def step(self) -> TrainingStep:
@@ -165,14 +165,11 @@ class Trainer:
         # An epoch's order and all that is random in a step depend on seed, epoch and batch alone: they can be redone.
         seed = (config.seed, progress.epoch)
         sums = EpochSums(self.device, progress.epoch_sums if self.ranks.main else None)
-        batches = Batches(self.train_faces, self._shuffled(progress.epoch), self.ranks, seed)
+        batches = Batches(self.train_faces, self.shuffled(progress.epoch), self.ranks, seed)
         finite = FiniteCheck()
         self.state.network.train()
         with self._bar(f"epoch {progress.epoch + 1}", len(batches), progress.batch) as bar:
-            prepared = (
-                self.step.prepare(batch, halved=self.halved)
-                for batch in batches_on(self.device, batches, first=progress.batch)
-            )
+            prepared = self.prepared(batches, first=progress.batch, halved=self.halved)
             for faces, targets in stopwatch.timed(prepared):
                 loss = self.step(faces, targets, sums, seed=(*seed, progress.batch))
                 finite.add(progress.batch, loss)
@@ -242,12 +239,6 @@ def _check_shares(batch_size: int, ranks: Ranks) -> None:
 def _median(ages: NDArray[np.float32]) -> float:
     """Of the known ages in years; any start will do where none is known."""
     return float(np.nanmedian(ages)) if not np.isnan(ages).all() else 30.0
-
-
-def _multiplies_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def _print_epoch(row: dict[str, float], epochs: int) -> None:

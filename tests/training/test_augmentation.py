@@ -37,6 +37,11 @@ def test_what_happens_to_a_face_depends_on_its_own_draws_alone(faces: torch.Tens
     assert torch.allclose(whole[8:], part, atol=1e-5)
 
 
+def test_halving_takes_the_mean_of_four_pixels(faces: torch.Tensor) -> None:
+    halved = OFF(faces, torch.rand(16, DRAWS), shrink=2)
+    assert torch.allclose(halved, torch.nn.functional.avg_pool2d(faces, 2), atol=1e-5)
+
+
 def test_flip_is_a_mirror(faces: torch.Tensor) -> None:
     assert torch.allclose(changed_by(Augmentation(1, 0, 0, 0, 0, 0), faces), faces.flip(3), atol=1e-5)
 
