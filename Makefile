@@ -28,7 +28,7 @@ comma := ,
 MANIFESTS := $(patsubst %,%/manifest.csv,$(subst $(comma), ,$(DATA)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data train export engine serve evaluate loadtest loadtest-ui test lint lock clean
+.PHONY: help setup demo data train export engine serve evaluate loadtest loadtest-ui quantize bench compare sweep test lint lock clean
 .DELETE_ON_ERROR:
 
 help: ## show this help
@@ -51,6 +51,12 @@ setup: .venv/installed .venv-triton/installed ## install everything into .venv a
 .venv-triton/installed: requirements/triton.txt .venv-uv/installed
 	$(UV) venv --quiet --clear --python $(PYTHON) .venv-triton
 	$(UV) pip sync --python .venv-triton --require-hashes requirements/triton.txt
+	@touch $@
+
+# What others would serve with, for make compare alone.
+.venv-peers/installed: requirements/peers.txt .venv-uv/installed
+	$(UV) venv --quiet --clear --python $(PYTHON) .venv-peers
+	$(UV) pip sync --python .venv-peers --require-hashes requirements/peers.txt
 	@touch $@
 
 demo: setup ## the whole way on synthetic faces in minutes: train, ONNX, Triton server, four evaluations side by side
@@ -102,6 +108,9 @@ loadtest: setup $(ONNX) ## load on a running server, or one started from REPOSIT
 loadtest-ui: setup $(ONNX) ## locust's own page on http://127.0.0.1:8089, until Ctrl-C
 	@$(call with_server,$(LOCUST) --web-host 127.0.0.1 --class-picker $(ARGS))
 
+sweep: setup $(ONNX) ## which batching, instances and precision serve best here; ARGS='--model fp32=a.onnx int8=b.onnx --apply'
+	$(PY) -m loadtest.sweep --repository $(REPOSITORY) $(ARGS)
+
 test: setup ## all tests, with a real Triton server on CPU
 	$(PY) -m pytest $(ARGS)
 
@@ -115,7 +124,7 @@ lint: .venv/installed ## ruff and mypy --strict; TENSORRT_STUBS=DIR checks the e
 	done
 
 lock: .venv-uv/installed ## pin requirements/*.in anew, with hashes
-	for name in uv main triton; do $(UV) pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade requirements/$$name.in --output-file requirements/$$name.txt; done
+	for name in uv main triton peers; do $(UV) pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade requirements/$$name.in --output-file requirements/$$name.txt; done
 
 clean: ## remove runs, demo data and caches; environments, other data and exported models stay
 	rm -rf runs data/demo .mypy_cache .ruff_cache .pytest_cache

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
-import subprocess
 from collections.abc import Iterable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import locust  # before clients: it makes the standard library cooperative
@@ -19,6 +16,7 @@ from clients import FaceAttributesClient
 from clients.connection import Connection
 from clients.protocol import Call, Operation
 from clients.transports import open_transport
+from loadtest.hardware import describe_hardware
 
 MODEL_CONFIG = Operation("ModelConfig", "GET", "v2/models/{name}/config")
 LOAD_AVERAGE = os.getloadavg()[0]  # when the program started: what else the machine was doing
@@ -27,12 +25,9 @@ PACKAGES = ("gevent", "grpcio", "urllib3", "numpy")
 
 def client_side() -> dict[str, str]:
     """The machine that makes the load, which is the server's too where the address is 127.0.0.1, and its software."""
-    cores = f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} cores"
     versions = ", ".join([f"locust {locust.__version__}", *(f"{name} {version(name)}" for name in PACKAGES)])
     return {
-        "hardware": "; ".join(
-            filter(None, [f"{_processor()}, {cores}", _gpus(), f"load average before {LOAD_AVERAGE:.1f}"])
-        ),
+        "hardware": f"{describe_hardware()}; load average before {LOAD_AVERAGE:.1f}",
         "client software": f"Python {platform.python_version()}, {versions}; {platform.system()} {platform.release()}",
     }
 
@@ -81,20 +76,3 @@ def _set(value: Any) -> Any:
         return value
     kept = {name: _set(inner) for name, inner in value.items()}
     return {name: inner for name, inner in kept.items() if inner not in (0, "0", "", [], {}, False)}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _gpus() -> str:
-    if not shutil.which("nvidia-smi"):
-        return ""
-    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return "; ".join(f"GPU {line}" for line in done.stdout.splitlines()) if done.returncode == 0 else ""

@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "convert": {"contract", "training"},
     "clients": {"contract"},
     "serving": {"contract"},
-    "loadtest": {"contract", "clients"},
+    "loadtest": {"contract", "clients", "serving"},  # a sweep starts the servers it measures
     "model_repository": {"contract"},  # run by Triton in an environment of its own
 }
 WITHOUT_TORCH = ("contract", "clients", "serving", "loadtest", "model_repository")
@@ -27,8 +27,13 @@ TORCH = {"torch", "torchvision"}
 IMPORTABLE_HERE = ("contract", "clients", "serving", "loadtest")  # what Triton runs needs what only Triton provides
 
 
+PEERS = (
+    ROOT / "loadtest/peers"
+)  # programs that others would write, in an environment of their own; nothing imports them
+
+
 def modules_of(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+    return sorted(path for path in (ROOT / package).rglob("*.py") if PEERS not in path.parents)
 
 
 def module_name(path: Path) -> str:
