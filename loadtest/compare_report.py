@@ -65,7 +65,7 @@ def best_peer(table: pd.DataFrame, precision: str) -> pd.Series | None:
     """Of the medians at 16 in flight the peer with the most throughput; None where none was measured without errors."""
     rows = table[(table["server"] != OURS) & (table["precision"] == precision) & (table["in_flight"] == AT)]
     rows = rows[rows["errors"] == 0]
-    return None if rows.empty else rows.loc[rows["images_per_s"].idxmax()]
+    return None if rows.empty else rows.iloc[int(rows["images_per_s"].to_numpy().argmax())]
 
 
 def ratios(table: pd.DataFrame) -> list[Ratio]:

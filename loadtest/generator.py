@@ -114,7 +114,7 @@ def _grpc_error(answer: grpc.Future, check: Check) -> str | None:
     return None
 
 
-def grpc_closed(job: Job, payloads: Sequence[bytes], check: Check) -> Record:
+def grpc_closed(job: Job, payloads: list[bytes], check: Check) -> Record:
     """Each answer's callback sends the next request: two thirds of what a thread for each in flight costs."""
     with grpc.insecure_channel(job.authority, GRPC_OPTIONS) as channel:
         call = channel.unary_unary(GRPC_METHOD, None, None)
@@ -200,7 +200,7 @@ def read_job(stream: BinaryIO) -> tuple[Job, list[bytes]]:
     return job, [stream.read(size) for size in job.sizes]
 
 
-def run(job: Job, payloads: Sequence[bytes]) -> Record:
+def run(job: Job, payloads: list[bytes]) -> Record:
     """Raises what the check or the connection raises for the very first request: then nothing is worth measuring."""
     check: Check = pkgutil.resolve_name(job.check)
     if job.rate_per_s:
