@@ -11,6 +11,9 @@ GRPC_PORT ?= 8001
 HTTP_PORT ?= 8000
 METRICS_PORT ?= 8002
 DOCKER ?=
+FP32 ?= runs/shipped/model.onnx
+INT8 ?= weights/agegendernet-128.int8.onnx
+INT8_ONNXRUNTIME ?=
 USERS ?= 8
 RUN_TIME ?= 30s
 LOAD ?= GrpcTensor
@@ -28,7 +31,7 @@ comma := ,
 MANIFESTS := $(patsubst %,%/manifest.csv,$(subst $(comma), ,$(DATA)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data train export engine serve evaluate loadtest loadtest-ui quantize bench compare sweep test lint lock clean
+.PHONY: help setup demo data train export quantize profile engine serve evaluate loadtest loadtest-ui bench compare sweep test lint lock clean
 .DELETE_ON_ERROR:
 
 help: ## show this help
@@ -81,6 +84,12 @@ train: $(MANIFESTS) ## train on DATA into RUN, or continue; DATA=data/ffhq,data/
 export: $(MANIFESTS) ## RUN's best checkpoint to ONNX in REPOSITORY, checked against PyTorch
 	$(PY) -m convert.export_onnx --checkpoint $(RUN)/best.safetensors --manifest $(firstword $(MANIFESTS)) --out $(ONNX) $(ARGS)
 
+quantize: $(MANIFESTS) $(ONNX) ## REPOSITORY's FP32 ONNX to INT8 in RUN: calibrated on DATA's training faces, held against FP32 on its test faces
+	$(PY) -m convert.quantize --onnx $(ONNX) --manifest $(MANIFESTS) --out $(RUN)/model.int8.onnx $(ARGS)
+
+profile: $(MANIFESTS) ## images/s of training on DATA and what it waits for; ARGS as for train
+	$(PY) -m training.profile --manifest $(MANIFESTS) $(ARGS)
+
 engine: $(MANIFESTS) ## RUN's best checkpoint to half-precision ONNX, then to a TensorRT engine; DOCKER=1 in Triton's container
 	$(PY) -m convert.export_onnx --checkpoint $(RUN)/best.safetensors --manifest $(firstword $(MANIFESTS)) --out $(ONNX) --precision fp16
 	$(PY) -m $(if $(DOCKER),serving.docker build-engine,convert.build_engine) --onnx $(ONNX) --precision fp16 $(ARGS)
@@ -107,6 +116,16 @@ loadtest: setup $(ONNX) ## load on a running server, or one started from REPOSIT
 
 loadtest-ui: setup $(ONNX) ## locust's own page on http://127.0.0.1:8089, until Ctrl-C
 	@$(call with_server,$(LOCUST) --web-host 127.0.0.1 --class-picker $(ARGS))
+
+runs/shipped/model.onnx: $(WEIGHTS) | setup
+	$(PY) -m convert.export_onnx --checkpoint $(WEIGHTS) --out $@
+
+bench: setup $(FP32) ## how much of the engine reaches a client: FP32 and INT8 side by side, six minutes
+	$(PY) -m loadtest.bench --fp32 $(FP32) $(if $(INT8),--int8 $(INT8)) --out runs/bench $(ARGS)
+
+compare: setup .venv-peers/installed $(FP32) ## beside FastAPI, LitServe, BentoML and PyTriton, nine minutes; INT8_ONNXRUNTIME=FILE adds INT8
+	$(PY) -m loadtest.compare --fp32 $(FP32) --checkpoint $(WEIGHTS) --out runs/compare \
+		$(if $(INT8_ONNXRUNTIME),--int8 $(INT8) --int8-onnxruntime $(INT8_ONNXRUNTIME)) $(ARGS)
 
 sweep: setup $(ONNX) ## which batching, instances and precision serve best here; ARGS='--model fp32=a.onnx int8=b.onnx --apply'
 	$(PY) -m loadtest.sweep --repository $(REPOSITORY) $(ARGS)
