@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping
-from importlib.metadata import distributions, version
+from importlib.metadata import version
 from pathlib import Path
 
 import onnx
@@ -14,11 +14,10 @@ from tritonclient.grpc import model_config_pb2
 
 from contract.spec import MODEL_NAME
 from loadtest.faces import Pictures
-from loadtest.hardware import describe_hardware
-from serving.installation import CPU_CONFIG_NAME, DEFAULT_VENV
+from loadtest.hardware import describe_hardware, server_versions
+from serving.installation import CPU_CONFIG_NAME
 
 PACKAGES = ("openvino", "tritonclient", "grpcio", "numpy")
-SERVER_PACKAGES = ("nvidia-pytriton", "openvino", "numpy")
 
 
 def conditions(models: Mapping[str, Path], repository: Path, pictures: Pictures, *, seconds: float) -> dict[str, str]:
@@ -26,7 +25,7 @@ def conditions(models: Mapping[str, Path], repository: Path, pictures: Pictures,
     return {
         "hardware": f"{describe_hardware()}; client and server share them",
         "client software": ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in PACKAGES)]),
-        "server software": _server_versions(),
+        "server software": server_versions(),
         **{f"{precision} model": describe_model(path) for precision, path in models.items()},
         "server settings": ", ".join(f"{name} {value}" for name, value in cpu_parameters(repository).items()),
         "pictures": pictures.description,
@@ -47,13 +46,6 @@ def cpu_parameters(repository: Path) -> dict[str, str]:
     path = repository / MODEL_NAME / "configs" / f"{CPU_CONFIG_NAME}.pbtxt"
     config = text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
     return {name: config.parameters[name].string_value for name in sorted(config.parameters)}
-
-
-def _server_versions() -> str:
-    """Of the server's environment, which is not this one."""
-    [site, *_] = [*DEFAULT_VENV.glob("lib/python3*/site-packages"), DEFAULT_VENV]
-    found = {found.name.replace("_", "-"): found.version for found in distributions(path=[str(site)])}
-    return ", ".join(f"{name} {found[name]}" for name in SERVER_PACKAGES if name in found)
 
 
 def to_markdown(stated: Mapping[str, str]) -> str:
