@@ -88,6 +88,7 @@ class EpochSums:
 def history_row(
     *,
     epoch: int,
+    resolution: int,
     learning_rate: float,
     train: EpochMetrics,
     selection: EpochMetrics,
@@ -97,12 +98,19 @@ def history_row(
     """One row of history.csv; `data_share` is the part of the epoch that batches and augmentation took."""
     return {
         "epoch": epoch,
+        "resolution": resolution,
         "learning_rate": learning_rate,
         "images_per_s": images_per_s,
         "data_share": data_share,
         **{f"train_{name}": value for name, value in train._asdict().items()},
         **{f"selection_{name}": value for name, value in selection._asdict().items()},
     }
+
+
+def best_epoch(history: pd.DataFrame) -> pd.Series:
+    """The row with the least selection loss; epochs at half resolution do not count beside others."""
+    full = history[history["resolution"] == history["resolution"].max()]
+    return full.iloc[int(full["selection_loss"].argmin())]
 
 
 def write_history(rows: list[dict[str, float]], run: Path) -> None:

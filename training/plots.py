@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from contract.files import replacing
 from contract.intervals import Interval
 from contract.metrics import Report
-from training.history import read_history
+from training.history import best_epoch, read_history
 
 matplotlib.use("Agg")  # pictures go to files, also where there is no screen
 
@@ -38,7 +38,7 @@ def plot_history(run: Path, suffix: str) -> Path:
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
-    best = history.iloc[int(history["selection_loss"].argmin())]
+    best = best_epoch(history)
     figure.suptitle(f"best epoch {best['epoch']:.0f}: selection loss {best['selection_loss']:.3f}")
     return save_figure(figure, run / f"training_history_{suffix}.png")
 

@@ -16,6 +16,7 @@ from contract.samples import Protocol
 from training import published
 from training.checkpoint import Checkpoint
 from training.diagnosis import Drawn
+from training.history import best_epoch
 from training.model import AgeGenderNet, parameter_count
 
 MIN_GROUP_FACES = 30  # a group with fewer is in the tables, but no finding rests on it
@@ -183,7 +184,7 @@ took {history["data_share"].median():.1%}.
 
 def _course(history: pd.DataFrame) -> str:
     """How many epochs there were and what the best one says of overfitting."""
-    best = history.iloc[int(history["selection_loss"].argmin())]
+    best = best_epoch(history)
     gap = best["selection_age_mae_years"] - best["train_age_mae_years"]
     course = f"{len(history)} epochs, the best was {best['epoch']:.0f}"
     if math.isnan(gap):

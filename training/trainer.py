@@ -132,6 +132,7 @@ class Trainer:
         progress.finish_epoch()
         row = history_row(
             epoch=progress.epoch,
+            resolution=config.resolution // 2 if halved else config.resolution,
             learning_rate=state.optimizer.param_groups[0]["lr"],
             train=train,
             selection=selection,

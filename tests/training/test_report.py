@@ -45,7 +45,7 @@ def run(tmp_path: Path) -> Path:
     save_checkpoint(tmp_path / BEST_NAME, Checkpoint(AgeGenderNet(), 128, config, {"epoch": 1, "selection_loss": 2.0}))
     names = ("loss", "age_mae_years", "gender_loss", "emotion_loss", "gender_accuracy", "emotion_accuracy")
     row = {f"{part}_{name}": 1.0 for part in ("train", "selection") for name in names}
-    history = {"epoch": 1, "learning_rate": 1e-3, "images_per_s": 50.0, "data_share": 0.01} | row
+    history = {"epoch": 1, "resolution": 128, "learning_rate": 1e-3, "images_per_s": 50.0, "data_share": 0.01} | row
     pd.DataFrame([history]).to_csv(tmp_path / HISTORY_NAME, index=False)
     return tmp_path
 
