@@ -83,4 +83,5 @@ def share_interval(hits: int, count: int) -> Interval:
     share, z2 = hits / count, _NORMAL_QUANTILE**2
     centre = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = _NORMAL_QUANTILE / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
-    return Interval(share, min(share, centre - half), max(share, centre + half))
+    # Rounding alone could carry the ends past the share, 0 or 1.
+    return Interval(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
