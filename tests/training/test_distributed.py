@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -57,32 +56,24 @@ def mean_gradient(run: Path) -> torch.Tensor:
 def runs(manifests: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
     """The losses of every batch: of one rank, of two, and of runs that either began and the other went on with."""
     folder = tmp_path_factory.mktemp("ranks")
-    run_here = runpy.run_path(str(PROGRAM))["run"]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    infinite = with_an_infinite_age(Path(manifests[0]), folder / "infinite")
 
     def task(name: str, stop_after: int | None = None) -> dict[str, object]:
         return {"manifest": manifests, "out": str(folder / name), "stop_after": stop_after}
 
-    losses = {
-        "one": run_here(Ranks(), **task("one")),
-        "one, stopped": run_here(Ranks(), **task("one_then_two", 4)),
-    }
-    broken = {
-        "manifest": [with_an_infinite_age(Path(manifests[0]), folder / "infinite")],
-        "out": str(folder / "broken"),
-    }
-    two_ranks = [task("two_then_one", 8), task("one_then_two"), broken]
-    command = [*TORCHRUN, str(PROGRAM), json.dumps(two_ranks)]
-    done = subprocess.run(
-        command, env=ENVIRONMENT, cwd=folder, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    losses["two, stopped"], losses["two, going on"] = (
-        json.loads((folder / name / "result_0.json").read_text()) for name in ("two_then_one", "one_then_two")
-    )
-    losses["one, going on"] = run_here(Ranks(), **task("two_then_one"))
-    torch.set_num_threads(threads)
+    def losses_of(command: list[str], **tasks: dict[str, object]) -> dict[str, list[float]]:
+        done = subprocess.run(
+            [*command, str(PROGRAM), json.dumps(list(tasks.values()))],
+            env=ENVIRONMENT, cwd=folder, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return {name: json.loads(Path(str(task["out"]), "result_0.json").read_text()) for name, task in tasks.items()}
+
+    broken = {"manifest": [infinite], "out": str(folder / "broken")}
+    alone = [sys.executable]
+    began = losses_of(alone, one=task("one"), one_stopped=task("one_then_two", 4))
+    both = losses_of(TORCHRUN, two_stopped=task("two_then_one", 8), two_going_on=task("one_then_two"), broken=broken)
+    losses = began | both | losses_of(alone, one_going_on=task("two_then_one"))
     losses["folder"] = folder
     return losses
 
@@ -90,15 +81,15 @@ def runs(manifests: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict
 def test_two_ranks_lose_what_one_does_with_the_same_batches(runs: dict[str, list[float]]) -> None:
     """Augmentation, mixup, missing labels, batch norm, clipping and the optimiser have to agree for this."""
     assert len(runs["one"]) == 12
-    assert len(runs["two, stopped"]) == 8
-    assert runs["two, stopped"][0] == pytest.approx(runs["one"][0], rel=1e-5)
-    assert runs["two, stopped"] == pytest.approx(runs["one"][:8], rel=1e-3)
+    assert len(runs["two_stopped"]) == 8
+    assert runs["two_stopped"][0] == pytest.approx(runs["one"][0], rel=1e-5)
+    assert runs["two_stopped"] == pytest.approx(runs["one"][:8], rel=1e-3)
     assert np.std(runs["one"]) > 0.01 * np.mean(runs["one"])  # so other batches would show
 
 
 def test_a_run_goes_on_inside_an_epoch_with_another_number_of_ranks(runs: dict[str, list[float]]) -> None:
-    assert runs["one, stopped"] + runs["two, going on"] == pytest.approx(runs["one"], rel=1e-3)
-    assert runs["two, stopped"] + runs["one, going on"] == pytest.approx(runs["one"], rel=1e-3)
+    assert runs["one_stopped"] + runs["two_going_on"] == pytest.approx(runs["one"], rel=1e-3)
+    assert runs["two_stopped"] + runs["one_going_on"] == pytest.approx(runs["one"], rel=1e-3)
 
 
 def test_what_they_measure_and_average_is_the_same(runs: dict[str, list[float]]) -> None:
