@@ -95,7 +95,7 @@ def test_an_open_loop_counts_what_should_have_left_while_the_server_stood_still(
     triton_server: TritonServer, tmp_path: Path
 ) -> None:
     """A closed loop would have one slow request a user to show for it: coordinated omission."""
-    options = ("--headless", "--users", 1, "--rate", 20, "--run-time", "5s", "HttpTensor")
+    options = ("--headless", "--users", 1, "--rate", 40, "--run-time", "5s", "HttpTensor")
     with started(tmp_path, addresses(triton_server), *options) as process:
         assert process.stdout
         for line in process.stdout:
@@ -103,12 +103,13 @@ def test_an_open_loop_counts_what_should_have_left_while_the_server_stood_still(
                 break
         time.sleep(2)
         os.killpg(triton_server.pid, signal.SIGSTOP)
-        time.sleep(1)
+        time.sleep(0.6)  # from 1 s on the Python backend takes its own processes for dead, and may crash
         os.killpg(triton_server.pid, signal.SIGCONT)
         output = process.communicate(timeout=60)[0]
     requests = table_of(tmp_path, "requests")
-    assert len(requests) > 70, output
-    assert (requests["latency_ms"] > 500).sum() >= 8  # those due in the first half of the second
+    assert (requests["error"] == "").all(), output
+    assert len(requests) > 140, output
+    assert (requests["latency_ms"] > 300).sum() >= 9  # of the 12 due in the first half of that time
     assert requests["due_s"].sort_values().diff().max() < 0.06  # and the schedule went on
 
 
