@@ -44,6 +44,7 @@ class TrainConfig:
     emotion_smoothing: float = 0.0  # share of an emotion label that is spread over all eight
     mixup: float = 0.0  # both parameters of the beta distribution that mixes pairs of faces; 0 mixes none
     augmentation: Augmentation = field(default_factory=Augmentation)
+    start_from: Path | None = None  # a checkpoint whose weights the run begins with, to go on with other faces
     quick_start: bool = False  # first weights of the heads that learn in hundreds of steps instead of thousands
     plot_every: int = 5  # epochs between the pictures of the history, as in the published report
     save_every_s: float = 300.0  # an epoch of all faces takes an hour on two cores; this much may be lost at a kill

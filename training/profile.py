@@ -25,6 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from contract.files import replacing
 from contract.samples import ManifestError
+from training.checkpoint import CheckpointError
 from training.config import TrainConfig
 from training.dataset import GATHER, Batches
 from training.distributed import Ranks, local_device, started_ranks
@@ -220,5 +221,5 @@ def parse(arguments: Sequence[str] | None = None) -> ProfileConfig:
 if __name__ == "__main__":
     try:
         main(parse())
-    except (ManifestError, SettingsError) as error:
+    except (ManifestError, CheckpointError, SettingsError) as error:
         sys.exit(f"error: {error}")

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from contract.files import replacing
+from training.checkpoint import load_checkpoint
 from training.config import TrainConfig
 from training.distributed import Ranks
 from training.model import AgeGenderNet
@@ -62,10 +63,12 @@ class RunState:
     def fresh(
         cls, config: TrainConfig, device: torch.device, ranks: Ranks, *, median_age_years: float, batches_per_epoch: int
     ) -> RunState:
-        """The beginning of a run, the same on every rank."""
+        """The beginning of a run, the same on every rank. Raises CheckpointError."""
         torch.manual_seed(config.seed)
         network = AgeGenderNet()
-        if config.quick_start:
+        if config.start_from:
+            network.load_state_dict(load_checkpoint(config.start_from).network.state_dict())
+        elif config.quick_start:
             network.start_quickly(median_age_years=median_age_years)
         # NHWC is what oneDNN's and cuDNN's fast convolutions read.
         network = ranks.synchronised(network, device).to(device).to(memory_format=torch.channels_last)

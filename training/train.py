@@ -14,6 +14,7 @@ import shutil
 import sys
 
 from contract.samples import ManifestError
+from training.checkpoint import CheckpointError
 from training.config import TrainConfig
 from training.distributed import Ranks, is_main_process, local_device, started_ranks
 from training.finite import NonFiniteLossError
@@ -26,7 +27,7 @@ from training.trainer import SettingsError, Trainer
 def train(config: TrainConfig) -> None:
     """Train, on all ranks that torchrun started, then report.
 
-    Raises ManifestError, SettingsError, StateError or NonFiniteLossError; KeyboardInterrupt when stopped.
+    Raises ManifestError, CheckpointError, SettingsError, StateError or NonFiniteLossError, KeyboardInterrupt if stopped.
     """
     device = local_device(config.device)
     with started_ranks(device) as ranks:
@@ -54,7 +55,7 @@ def _introduction(trainer: Trainer, ranks: Ranks) -> str:
 def main() -> None:
     try:
         train(parse_config())
-    except (ManifestError, SettingsError, StateError, NonFiniteLossError) as error:
+    except (ManifestError, CheckpointError, SettingsError, StateError, NonFiniteLossError) as error:
         sys.exit(f"error: {error}" if is_main_process() else 1)
     except KeyboardInterrupt:
         if is_main_process():

@@ -195,6 +195,14 @@ def test_a_broken_checkpoint_says_so(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "missing.safetensors")
 
 
+def test_a_run_may_start_from_the_weights_of_another(unbroken: Path, config: TrainConfig, tmp_path: Path) -> None:
+    best = load_checkpoint(unbroken / BEST_NAME).network.state_dict()
+    begun = Trainer(dataclasses.replace(config, start_from=unbroken / BEST_NAME, quick_start=True)).state.network
+    assert all(torch.equal(value, best[name]) for name, value in begun.state_dict().items())
+    with pytest.raises(CheckpointError, match="missing"):
+        train(dataclasses.replace(config, start_from=tmp_path / "missing.safetensors"))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_faces(config: TrainConfig, tmp_path: Path) -> None:
     table = read_manifest(config.manifest[0])
     table.loc[table["id"] == "00007", "age"] = np.inf
