@@ -27,7 +27,8 @@ from training.trainer import SettingsError, Trainer
 def train(config: TrainConfig) -> None:
     """Train, on all ranks that torchrun started, then report.
 
-    Raises ManifestError, CheckpointError, SettingsError, StateError or NonFiniteLossError, KeyboardInterrupt if stopped.
+    Raises ManifestError, CheckpointError, SettingsError, StateError or NonFiniteLossError; KeyboardInterrupt when
+    stopped.
     """
     device = local_device(config.device)
     with started_ranks(device) as ranks:
