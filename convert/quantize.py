@@ -20,6 +20,7 @@ import tyro
 from contract.files import replacing
 from contract.metrics import Predict
 from contract.samples import ManifestError
+from convert.bias_correction import bias_corrected
 from convert.calibration import CalibrationOptions, activation_ranges, training_faces
 from convert.engine_source import SourceModelError, file_sha256, read_source, signed
 from convert.quantization_gate import Limits, gate
@@ -56,7 +57,7 @@ def quantize(config: QuantizeConfig) -> onnx.ModelProto:
     faces = training_faces(config.manifest, config.calibration)
     ranges = activation_ranges(config.onnx, faces, OPERATORS[config.target], config.calibration)
     source = onnx.load(config.onnx)
-    model = quantized(source, ranges, config.target)
+    model = bias_corrected(quantized(source, ranges, config.target), source, faces)
     properties = {p.key: p.value for p in source.metadata_props}
     made = asdict(config.calibration) | {
         "for": config.target,
