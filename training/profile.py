@@ -1,6 +1,6 @@
 """How fast training is on this hardware, and what it waits for: real steps under torch's profiler.
 
-    python -m training.profile --manifest data/ffhq/manifest.csv --recipe modern --steps 50
+    python -m training.profile --manifest data/ffhq/manifest.csv --half-resolution-share 0.5 --steps 50
     python -m training.profile --manifest data/ffhq/manifest.csv --compile --csv speed.csv --trace trace.json
 
 Takes every setting of training.train. Images/s are of steps without the profiler, the shares of as many with it. A

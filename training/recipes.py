@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import tyro
 
-from training.augmentation import Augmentation
 from training.config import TrainConfig
 
 RECIPES = {
@@ -19,10 +18,7 @@ RECIPES = {
         weight_decay=0.02,
         schedule="one_cycle",
         warm_up_share=0.15,
-        half_resolution_share=0.75,
-        average_decay=0.998,
         quick_start=True,
-        augmentation=Augmentation(zoom=0.25, shift=0.06, grey_probability=0.2),
     ),
 }
 

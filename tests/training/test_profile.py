@@ -13,9 +13,9 @@ def test_real_steps_are_measured_at_both_resolutions_of_a_recipe(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = parse([
-        "--manifest", str(manifest), "--recipe", "modern", "--resolution", "128", "--batch-size", "8", "--device",
-        "cpu", "--steps", "2", "--warm-up-steps", "1", "--csv", str(tmp_path / "speed.csv"),
-        "--trace", str(tmp_path / "trace.json"), "--out", str(tmp_path / "run"),
+        "--manifest", str(manifest), "--recipe", "modern", "--half-resolution-share", "0.5", "--resolution", "128",
+        "--batch-size", "8", "--device", "cpu", "--steps", "2", "--warm-up-steps", "1",
+        "--csv", str(tmp_path / "speed.csv"), "--trace", str(tmp_path / "trace.json"), "--out", str(tmp_path / "run"),
     ])  # fmt: skip
     main(config)
     main(config)

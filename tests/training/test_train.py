@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from contract.samples import read_manifest, write_manifest
+from training.augmentation import Augmentation
 from training.checkpoint import BEST_NAME, CheckpointError, load_checkpoint
 from training.config import TrainConfig
 from training.finite import NonFiniteLossError
@@ -97,6 +98,8 @@ def test_a_modern_run_broken_off_goes_on_to_the_same_bits_its_average_too(manife
         repeat=(1, 0.5),
         resolution=128,
         half_resolution_share=0.5,
+        average_decay=0.998,
+        augmentation=Augmentation(zoom=0.25, shift=0.06, grey_probability=0.2),
         epochs=2,
         batch_size=16,
         mixup=0.2,
