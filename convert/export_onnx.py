@@ -71,8 +71,17 @@ def to_onnx(serving_model: ServingModel) -> onnx.ModelProto:
     )
     assert program is not None  # None only where the exporter itself writes the file
     model = program.model_proto
+    _forget_traces(model)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _forget_traces(model: onnx.ModelProto) -> None:
+    """Which line of which file on this machine a node comes from is nobody else's business."""
+    for node in model.graph.node:
+        kept = [entry for entry in node.metadata_props if entry.key != "pkg.torch.onnx.stack_trace"]
+        del node.metadata_props[:]
+        node.metadata_props.extend(kept)
 
 
 def check(model: onnx.ModelProto, reference: ServingModel, images: Images, precision: Precision) -> str:

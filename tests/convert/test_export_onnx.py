@@ -74,6 +74,10 @@ def test_the_model_describes_itself(exported: Path) -> None:
     assert properties["config"] == {"seed": 0}
 
 
+def test_the_model_does_not_tell_where_it_was_made(exported: Path) -> None:
+    assert str(Path(__file__).parents[2]).encode() not in exported.read_bytes()
+
+
 def test_half_precision_is_in_the_trunk_alone(checkpoint: Checkpoint, images: Images, tmp_path: Path) -> None:
     export(checkpoint, tmp_path / "half.onnx", precision="fp16", images=images)
     model = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "half.onnx"))
