@@ -63,20 +63,20 @@ setup: .venv/installed .venv-triton/installed ## install everything into .venv a
 	@touch $@
 
 demo: setup ## the whole way on synthetic faces in minutes: train, ONNX, Triton server, four evaluations side by side
-	$(PY) -m training.synthetic --count 2000 --out data/demo/raw --seed 0
-	$(PY) -m training.ffhq --images data/demo/raw --annotations data/demo/raw --out data/demo
+	$(PY) -m training.data.synthetic --count 2000 --out data/demo/raw --seed 0
+	$(PY) -m training.data.ffhq --images data/demo/raw --annotations data/demo/raw --out data/demo
 	$(PY) -m training.train --manifest data/demo/manifest.csv --out runs/demo --restart $(DEMO_SETTINGS)
 	rm -rf runs/demo/model_repository && cp -r model_repository runs/demo/
 	$(PY) -m convert.export_onnx --checkpoint runs/demo/best.safetensors --manifest data/demo/manifest.csv --out runs/demo/model_repository/agegendernet/1/model.onnx
 	$(PY) -m convert.evaluate --runtime onnx --model runs/demo/model_repository/agegendernet/1/model.onnx --manifest data/demo/manifest.csv --out runs/demo/onnx.csv
 	$(PY) -m serving.run --repository runs/demo/model_repository --http-port 0 --grpc-port 0 --metrics-port 0 --then '$(PY) -m clients.evaluate --url $$GRPC_URL --manifest data/demo/manifest.csv --out runs/demo/grpc.csv && $(PY) -m clients.evaluate --url $$HTTP_URL --manifest data/demo/manifest.csv --out runs/demo/http.csv'
-	$(PY) -m contract.comparison --title 'AgeGenderNet demo: the same evaluation at every stage' --evaluations checkpoint runs/demo/metrics_holdout.csv 'ONNX Runtime' runs/demo/onnx.csv 'served gRPC' runs/demo/grpc.csv 'served HTTP' runs/demo/http.csv --out runs/demo/report.md --pictures metrics_by_age_group.png training_history_final.png
+	$(PY) -m evaluation.comparison --title 'AgeGenderNet demo: the same evaluation at every stage' --evaluations checkpoint runs/demo/metrics_holdout.csv 'ONNX Runtime' runs/demo/onnx.csv 'served gRPC' runs/demo/grpc.csv 'served HTTP' runs/demo/http.csv --out runs/demo/report.md --pictures metrics_by_age_group.png training_history_final.png
 
 data: $(MANIFESTS) ## COUNT synthetic faces in DATA; for FFHQ see README
 
 $(MANIFESTS): | .venv/installed
-	$(PY) -m training.synthetic --count $(COUNT) --out $(@D)/raw
-	$(PY) -m training.ffhq --images $(@D)/raw --annotations $(@D)/raw --out $(@D)
+	$(PY) -m training.data.synthetic --count $(COUNT) --out $(@D)/raw
+	$(PY) -m training.data.ffhq --images $(@D)/raw --annotations $(@D)/raw --out $(@D)
 
 train: $(MANIFESTS) ## train on DATA into RUN, or continue; DATA=data/ffhq,data/utkface mixes; ARGS='--resolution 128 ...'
 	$(PY) -m training.train --manifest $(MANIFESTS) --out $(RUN) $(ARGS)
@@ -139,7 +139,7 @@ lint: .venv/installed ## ruff and mypy --strict; TENSORRT_STUBS=DIR checks the e
 	.venv/bin/mypy
 	@for stubs in $(if $(TENSORRT_STUBS),$(wildcard $(TENSORRT_STUBS)/*)); do \
 		echo "mypy --strict with TensorRT's signatures from $$stubs" && \
-		MYPYPATH=$$stubs .venv/bin/mypy --strict convert/build_engine.py convert/engine_runner.py || exit 1; \
+		MYPYPATH=$$stubs .venv/bin/mypy --strict convert/build_engine.py convert/engine/runner.py || exit 1; \
 	done
 
 lock: .venv-uv/installed ## pin requirements/*.in anew, with hashes

@@ -17,10 +17,10 @@ from clients.base import DEFAULT_IN_FLIGHT
 from clients.client import FaceAttributesClient
 from clients.command_line import Server, one_line_for
 from clients.errors import FaceAttributesError, InvalidInput
-from contract.diagnosis_text import write_numbers
-from contract.metrics import Report, score
 from contract.samples import ManifestError, Protocol, Role, Samples, load_samples
 from contract.spec import Predictions
+from evaluation.diagnosis.text import write_numbers
+from evaluation.metrics import Report, score
 
 # A request queues behind all others in flight; a server's restart takes seconds, loading an engine a minute.
 PATIENT = Server(timeout_s=60.0, retry_for_s=120.0)
@@ -37,7 +37,7 @@ class Config:
     batch_size: int = 4  # faces a request; many small ones let the server choose its batches
     in_flight: int = DEFAULT_IN_FLIGHT  # requests; enough to hide the network, the server's queue holds the rest
     out: Path | None = None  # the report as CSV
-    diagnosis: Path | None = None  # a folder for calibration, subgroups, ... in numbers; training.diagnosis draws them
+    diagnosis: Path | None = None  # a folder for calibration, subgroups, ... in numbers
 
 
 def evaluate_served(

@@ -1,1 +1,1 @@
-"""What every stage agrees on: tensors, canonical face image, samples, evaluation. Imports no sibling, never torch."""
+"""What every stage and Triton's image agree on: tensors, canonical image, samples, files. Imports no sibling."""

@@ -121,12 +121,12 @@ def read_manifest(manifest: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(manifest, dtype=_COLUMN_DTYPES)
     except FileNotFoundError:
-        raise ManifestError(f"{manifest} does not exist; make it with python -m training.ffhq or make data") from None
+        raise ManifestError(f"{manifest} does not exist; make it with make data") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
         raise ManifestError(f"{manifest} is not a manifest: {error}") from error
     if missing := [name for name in COLUMNS if name not in table.columns]:
         raise ManifestError(
-            f"{manifest} lacks the columns {', '.join(missing)}; make it again with python -m training.ffhq"
+            f"{manifest} lacks the columns {', '.join(missing)}; make it again with python -m training.data.ffhq"
         )
     if unknown := sorted(set(table["split"].dropna()) - set(PARTS)):
         raise ManifestError(f"{manifest} has unknown splits {', '.join(unknown)}; known are {', '.join(PARTS)}")
@@ -145,12 +145,12 @@ def map_images(path: Path, rows: int) -> Images:
     try:
         packed: Images = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
-        raise ManifestError(f"{path} does not exist; make it again with python -m training.ffhq") from None
+        raise ManifestError(f"{path} does not exist; make it again with python -m training.data.ffhq") from None
     except ValueError as error:
         raise ManifestError(f"{path} is not a packed image file: {error}") from error
     if packed.dtype != IMAGE.numpy_dtype or packed.shape != (rows, *IMAGE.dims):
         raise ManifestError(
             f"{path} holds {packed.dtype} {list(packed.shape)}, its manifest needs uint8 {[rows, *IMAGE.dims]}; "
-            "the two are from different runs: make them again with python -m training.ffhq"
+            "the two are from different runs: make them again with python -m training.data.ffhq"
         )
     return packed

@@ -18,10 +18,10 @@ from typing import TypeVar
 import tyro
 
 from contract.files import replacing
-from convert.engine_manifest import EngineManifest, Gpu, GpuError, current_gpu, write_manifest
-from convert.engine_options import BuildOptions, BuildOptionsError, check_profile
-from convert.engine_precision import PrecisionError, PrecisionProof, prove
-from convert.engine_source import Precision, SourceModelError, file_sha256, for_tensorrt, read_source
+from convert.engine.manifest import EngineManifest, Gpu, GpuError, current_gpu, write_manifest
+from convert.engine.options import BuildOptions, BuildOptionsError, check_profile
+from convert.engine.precision import PrecisionError, PrecisionProof, prove
+from convert.engine.source import Precision, SourceModelError, file_sha256, for_tensorrt, read_source
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def main(config: EngineConfig) -> None:
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # so that CUDA counts GPUs as nvidia-smi does
     gpu = current_gpu()
     try:
-        from convert import engine_builder
+        from convert.engine import builder as engine_builder
     except ModuleNotFoundError as error:
         raise TensorRTUnavailableError(
             f"the package {error.name!r} is not installed; build in the server's container with make engine DOCKER=1"

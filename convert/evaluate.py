@@ -13,10 +13,10 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from contract.metrics import Predict, Report, score
 from contract.samples import ManifestError, Protocol, Role, Samples, load_samples
 from contract.spec import MAX_BATCH_SIZE, Predictions
 from convert.runtimes import ModelFileError, Runtime, RuntimeUnavailableError, load, runtime_for
+from evaluation.metrics import Predict, Report, score
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class EvaluateConfig:
 
 
 def evaluate_model(predict: Predict, samples: Samples, *, batch_size: int = 32, name: str = "model") -> Report:
-    """`contract.metrics.evaluate` with a progress bar."""
+    """`evaluation.metrics.evaluate` with a progress bar."""
     return score(predict_all(predict, samples, batch_size=batch_size, name=name), samples.labels)
 
 
@@ -66,7 +66,7 @@ def main(config: EvaluateConfig) -> None:
     if config.out is not None:
         report.write_csv(config.out)
     if config.diagnosis is not None:
-        from training.diagnosis import write_diagnosis  # matplotlib takes a second to import
+        from evaluation.diagnosis.drawn import write_diagnosis  # matplotlib takes a second to import
 
         write_diagnosis({"": (predictions, samples)}, config.diagnosis, title=title)
 

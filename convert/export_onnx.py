@@ -23,8 +23,8 @@ from contract.files import replacing
 from contract.samples import ManifestError, load_samples
 from contract.spec import AGE_GROUPS, EMOTIONS, GENDERS, IMAGE, OUTPUTS, Images, Predictions
 from convert.serving_model import ServingModel
-from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from training.synthetic import synthesize
+from training.data.synthetic import synthesize
+from training.network.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 
 OPSET = 20
 Precision = Literal["fp32", "fp16"]

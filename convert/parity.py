@@ -18,10 +18,10 @@ from tyro.constructors import PrimitiveConstructorSpec
 from contract.files import replacing
 from contract.samples import ManifestError, Protocol, Role, Samples, load_samples
 from contract.spec import Predictions
-from convert.differences import Tolerances, difference_table, excesses, to_markdown
-from convert.engine_manifest import EngineManifestError, read_manifest
+from convert.engine.manifest import EngineManifestError, read_manifest
 from convert.evaluate import predict_all
 from convert.runtimes import RUNTIMES, ModelFileError, Runtime, RuntimeUnavailableError, load
+from evaluation.agreement import Tolerances, difference_table, excesses, to_markdown
 
 
 def parse_runtimes(arguments: Sequence[str]) -> tuple[Runtime, ...]:

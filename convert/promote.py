@@ -15,16 +15,16 @@ from typing import Any, Literal
 
 import tyro
 
-from contract.metrics import Report
 from contract.samples import ManifestError, Protocol, Role, Samples, load_samples
 from contract.spec import MODEL_NAME
-from convert.acceptance import Check, Margins, compare, to_markdown
-from convert.engine_manifest import EngineManifestError, manifest_path, read_manifest
-from convert.engine_source import file_sha256
+from convert.engine.manifest import EngineManifestError, manifest_path, read_manifest
+from convert.engine.source import file_sha256
 from convert.evaluate import evaluate_model
-from convert.model_control import ModelControlError, load_version
+from convert.promotion.acceptance import Check, Margins, compare, to_markdown
+from convert.promotion.model_control import ModelControlError, load_version
+from convert.promotion.versions import ModelVersions, VersionError, check_highest_is_served
 from convert.runtimes import ModelFileError, Runtime, RuntimeUnavailableError, load
-from convert.versions import ModelVersions, VersionError, check_highest_is_served
+from evaluation.metrics import Report
 
 OVERALL = Margins(age_mae_years=0.05, gender_accuracy=0.005, emotion_accuracy=0.01)
 GROUP = Margins(age_mae_years=0.25, gender_accuracy=0.02, emotion_accuracy=0.03)  # fewer faces, more chance

@@ -18,14 +18,14 @@ import onnx
 import tyro
 
 from contract.files import replacing
-from contract.metrics import Predict
 from contract.samples import ManifestError
-from convert.bias_correction import bias_corrected
-from convert.calibration import CalibrationOptions, activation_ranges, training_faces
-from convert.engine_source import SourceModelError, file_sha256, read_source, signed
-from convert.quantization_gate import Limits, gate
-from convert.quantized_graph import OPERATORS, Target, quantized
+from convert.engine.source import SourceModelError, file_sha256, read_source, signed
+from convert.int8.bias_correction import bias_corrected
+from convert.int8.gate import Limits, gate
+from convert.int8.graph import OPERATORS, Target, quantized
+from convert.int8.ranges import CalibrationOptions, activation_ranges, training_faces
 from convert.runtimes import ModelFileError, RuntimeUnavailableError, load
+from evaluation.metrics import Predict
 
 
 class GateError(RuntimeError):

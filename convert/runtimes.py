@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.metrics import Predict
 from contract.spec import IMAGE, OUTPUTS, Images, Predictions, check_images
+from evaluation.metrics import Predict
 
 Runtime = Literal["torch", "onnx", "openvino", "tensorrt"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
@@ -61,8 +61,8 @@ def load(model: Path, runtime: Runtime) -> Predict:
 def _load_torch(checkpoint: Path) -> Predict:
     import torch
 
-    from training.checkpoint import load_checkpoint
     from training.evaluate import predictor
+    from training.network.checkpoint import load_checkpoint
 
     return predictor(load_checkpoint(checkpoint), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
@@ -89,7 +89,7 @@ def _load_openvino(model: Path) -> Predict:
 
 
 def _load_tensorrt(plan: Path) -> Predict:
-    from convert.engine_runner import EngineRunner
+    from convert.engine.runner import EngineRunner
 
     return EngineRunner(plan)
 

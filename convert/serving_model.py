@@ -7,9 +7,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from training.checkpoint import Checkpoint
-from training.model import Logits
-from training.preprocess import Preprocess
+from training.network.checkpoint import Checkpoint
+from training.network.model import Logits
+from training.network.preprocess import Preprocess
 
 
 class ServingModel(nn.Module):

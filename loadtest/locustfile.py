@@ -34,11 +34,11 @@ grpc.experimental.gevent.init_gevent()  # before any channel
 from clients import Circuit, FaceAttributesClient, FaceAttributesError, ModelStatistics  # noqa: E402
 from clients.base import Wire  # noqa: E402
 from contract.spec import ENSEMBLE_NAME  # noqa: E402
-from loadtest import conditions, shapes  # noqa: E402  (of shapes the module: locust applies any class it can see)
 from loadtest.faces import Picture, Pictures, load_pictures  # noqa: E402
-from loadtest.measurement import MODELS, Measurement, Request  # noqa: E402
-from loadtest.recording import Recording, is_worker, record_on_worker  # noqa: E402
-from loadtest.schedule import ARRIVALS, SHAPES, arrival_times  # noqa: E402
+from loadtest.users import conditions, shapes  # noqa: E402  (of shapes the module: locust applies any class it can see)
+from loadtest.users.measurement import MODELS, Measurement, Request  # noqa: E402
+from loadtest.users.recording import Recording, is_worker, record_on_worker  # noqa: E402
+from loadtest.users.schedule import ARRIVALS, SHAPES, arrival_times  # noqa: E402
 
 AFTER_AN_ERROR_S = 0.1  # a closed loop's pause: a server that refuses at once would be asked as fast as we can
 _UNIX_S = time.time() - time.perf_counter()  # all times are of the one clock that is never set

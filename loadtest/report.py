@@ -16,8 +16,8 @@ import pandas as pd
 import tyro
 
 from contract.files import replacing
-from loadtest.measurement import Measurement, errors, summary, where_time_goes, write_csv
-from loadtest.plots import course_figure, latency_figure, save, stages_figure
+from loadtest.users.measurement import Measurement, errors, summary, where_time_goes, write_csv
+from loadtest.users.plots import course_figure, latency_figure, save, stages_figure
 
 LATE_MS = 10.0  # of lag: more, and it is the load generator that is measured
 

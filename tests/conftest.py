@@ -14,6 +14,8 @@ from contract.spec import IMAGE, MODEL_NAME, Images
 from serving.installation import DEFAULT_VENV
 from serving.server import ANY_PORTS, TritonServer
 
+pytest_plugins = ("tests.datasets",)
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -29,8 +31,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory, noise: Images) -> Path:
     import torch
 
     from convert.export_onnx import export
-    from training.checkpoint import Checkpoint
-    from training.model import AgeGenderNet
+    from training.network.checkpoint import Checkpoint
+    from training.network.model import AgeGenderNet
 
     torch.manual_seed(0)
     network = AgeGenderNet().eval()

@@ -15,20 +15,27 @@ ROOT = Path(__file__).parents[1]
 # What each package may import of the others.
 ALLOWED: dict[str, set[str]] = {
     "contract": set(),
-    "training": {"contract"},
-    "convert": {"contract", "training"},
-    "clients": {"contract"},
+    "evaluation": {"contract"},
+    "training": {"contract", "evaluation"},
+    "convert": {"contract", "evaluation", "training"},
+    "clients": {"contract", "evaluation"},
     "serving": {"contract"},
-    "loadtest": {"contract", "clients", "serving"},  # a sweep starts the servers it measures
+    "loadtest": {"contract", "evaluation", "clients", "serving"},
     "model_repository": {"contract"},  # run by Triton in an environment of its own
 }
-WITHOUT_TORCH = ("contract", "clients", "serving", "loadtest", "model_repository")
+WITHOUT_TORCH = ("contract", "evaluation", "clients", "serving", "loadtest", "model_repository")
 TORCH = {"torch", "torchvision"}
-IMPORTABLE_HERE = ("contract", "clients", "serving", "loadtest")  # what Triton runs needs what only Triton provides
+IMPORTABLE_HERE = (
+    "contract",
+    "evaluation",
+    "clients",
+    "serving",
+    "loadtest",
+)
 
 
 PEERS = (
-    ROOT / "loadtest/peers"
+    ROOT / "loadtest/compare/peers"
 )  # programs that others would write, in an environment of their own; nothing imports them
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from contract.samples import Protocol
-from training.augmentation import Augmentation
+from training.batches.augmentation import Augmentation
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from contract.diagnosis import DIAGNOSIS_NAME
-from contract.metrics import Predict, score
 from contract.samples import ManifestError, Protocol, Role, Samples, load_samples
 from contract.spec import Images, Predictions
-from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from training.diagnosis import write_diagnosis
-from training.preprocess import Preprocess
+from evaluation.diagnosis.drawn import write_diagnosis
+from evaluation.diagnosis.numbers import DIAGNOSIS_NAME
+from evaluation.metrics import Predict, score
+from training.network.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from training.network.preprocess import Preprocess
 
 
 @dataclass(frozen=True)

@@ -25,15 +25,15 @@ from torch.profiler import ProfilerActivity, profile
 
 from contract.files import replacing
 from contract.samples import ManifestError
-from training.checkpoint import CheckpointError
+from training.batches.dataset import GATHER, Batches
 from training.config import TrainConfig
-from training.dataset import GATHER, Batches
-from training.distributed import Ranks, local_device, started_ranks
-from training.hardware import device_name, peak_memory_gib, peak_share
-from training.history import EpochSums
+from training.loop.distributed import Ranks, local_device, started_ranks
+from training.loop.hardware import device_name, peak_memory_gib, peak_share
+from training.loop.history import EpochSums
+from training.loop.step import AUGMENT
+from training.loop.trainer import SettingsError, Trainer
+from training.network.checkpoint import CheckpointError
 from training.recipes import recipe_of
-from training.step import AUGMENT
-from training.trainer import SettingsError, Trainer
 
 
 @dataclass(frozen=True)

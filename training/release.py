@@ -16,8 +16,8 @@ import tyro
 
 from contract.samples import ManifestError, load_samples
 from contract.spec import Float32, Predictions
-from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from training.evaluate import predictor
+from training.network.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 
 AGE_LIMIT_YEARS, PROBABILITY_LIMIT = 0.25, 0.01  # of any face: rounding moves answers by a tenth of that
 

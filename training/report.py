@@ -15,17 +15,18 @@ from pathlib import Path
 import torch
 import tyro
 
-from contract.diagnosis import DIAGNOSIS_NAME
 from contract.files import replacing
-from contract.metrics import Report, score
 from contract.samples import ManifestError, Protocol, Samples, load_samples, read_manifest
 from contract.spec import Predictions
+from evaluation.diagnosis.drawn import Drawn, write_diagnosis
+from evaluation.diagnosis.numbers import DIAGNOSIS_NAME
+from evaluation.metrics import Report, score
+from evaluation.plots import plot_age_groups
 from training import report_sections as sections
-from training.checkpoint import BEST_NAME, Checkpoint, CheckpointError, load_checkpoint
-from training.diagnosis import Drawn, write_diagnosis
 from training.evaluate import names_of, predict_all
-from training.history import read_history
-from training.plots import plot_age_groups, plot_history
+from training.loop.history import read_history
+from training.loop.plots import plot_history
+from training.network.checkpoint import BEST_NAME, Checkpoint, CheckpointError, load_checkpoint
 
 REPORT_NAME = "result_training.md"
 DIAGNOSIS_FOLDER = "diagnosis"  # in the run's folder

@@ -9,15 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from contract.diagnosis_text import calibration_table, gap_table
-from contract.intervals import Interval
-from contract.metrics import GroupMetrics, Report
 from contract.samples import Protocol
+from evaluation.diagnosis.drawn import Drawn
+from evaluation.diagnosis.text import calibration_table, gap_table
+from evaluation.intervals import Interval
+from evaluation.metrics import GroupMetrics, Report
 from training import published
-from training.checkpoint import Checkpoint
-from training.diagnosis import Drawn
-from training.history import best_epoch
-from training.model import AgeGenderNet, parameter_count
+from training.loop.history import best_epoch
+from training.network.checkpoint import Checkpoint
+from training.network.model import AgeGenderNet, parameter_count
 
 MIN_GROUP_FACES = 30  # a group with fewer is in the tables, but no finding rests on it
 CONTAMINATED = "all labelled faces, **the training images included**: comparable with the published table, not a test"

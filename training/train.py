@@ -14,14 +14,14 @@ import shutil
 import sys
 
 from contract.samples import ManifestError
-from training.checkpoint import CheckpointError
 from training.config import TrainConfig
-from training.distributed import Ranks, is_main_process, local_device, started_ranks
-from training.finite import NonFiniteLossError
+from training.loop.distributed import Ranks, is_main_process, local_device, started_ranks
+from training.loop.finite import NonFiniteLossError
+from training.loop.state import StateError
+from training.loop.trainer import SettingsError, Trainer
+from training.network.checkpoint import CheckpointError
 from training.recipes import parse_config
 from training.report import write_report
-from training.state import StateError
-from training.trainer import SettingsError, Trainer
 
 
 def train(config: TrainConfig) -> None:

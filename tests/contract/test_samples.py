@@ -23,7 +23,7 @@ from contract.samples import (
     write_manifest,
 )
 from contract.spec import EMOTIONS
-from tests.contract.conftest import WriteDataset
+from tests.datasets import WriteDataset
 
 MIXED = ("train", "holdout", "train", "selection", "age_zero", "holdout", "train")
 

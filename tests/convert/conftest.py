@@ -14,9 +14,9 @@ from torch import nn
 from contract.samples import COLUMNS, IMAGES_NAME, MANIFEST_NAME, write_manifest
 from contract.spec import EMOTIONS, IMAGE
 from convert.export_onnx import export
-from training.checkpoint import Checkpoint, save_checkpoint
-from training.model import AgeGenderNet
-from training.preprocess import Preprocess
+from training.network.checkpoint import Checkpoint, save_checkpoint
+from training.network.model import AgeGenderNet
+from training.network.preprocess import Preprocess
 
 FACES = 24
 

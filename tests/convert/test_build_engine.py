@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from contract.spec import MAX_BATCH_SIZE
 from convert.build_engine import EngineConfig, describe, interruptible, main, summary
-from convert.engine_manifest import (
+from convert.engine.manifest import (
     EngineManifestError,
     Gpu,
     GpuError,
@@ -27,9 +27,9 @@ from convert.engine_manifest import (
     read_manifest,
     write_manifest,
 )
-from convert.engine_options import BuildOptions, BuildOptionsError, Profile, check_profile
-from convert.engine_precision import PrecisionProof
-from convert.engine_source import SourceModelError, convolution_precisions, precision_of, read_source
+from convert.engine.options import BuildOptions, BuildOptionsError, Profile, check_profile
+from convert.engine.precision import PrecisionProof
+from convert.engine.source import SourceModelError, convolution_precisions, precision_of, read_source
 from tests.convert.conftest import Models
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -252,7 +252,7 @@ def test_a_build_that_is_not_interrupted_gives_its_result_or_its_error() -> None
 
 def check_types(stubs: Path, source: Path, cache: Path) -> str:
     command = [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={cache}", "--shadow-file"]
-    checked = "convert/engine_builder.py"
+    checked = "convert/engine/builder.py"
     environment = {**os.environ, "MYPYPATH": str(stubs)}
     answer = subprocess.run(
         [*command, checked, str(source), checked], cwd=PROJECT, env=environment, capture_output=True, text=True
@@ -263,9 +263,9 @@ def check_types(stubs: Path, source: Path, cache: Path) -> str:
 @pytest.mark.skipif(not STUBS, reason="no type stubs of TensorRT beside the project")
 @pytest.mark.parametrize("stubs", STUBS, ids=lambda path: path.name)
 def test_every_call_of_the_builder_fits_tensorrts_signatures(stubs: Path, tmp_path: Path) -> None:
-    builder = PROJECT / "convert" / "engine_builder.py"
+    builder = PROJECT / "convert" / "engine" / "builder.py"
     assert "Success" in check_types(stubs, builder, tmp_path / "cache")
-    broken = tmp_path / "engine_builder.py"
+    broken = tmp_path / "builder.py"
     broken.write_text(builder.read_text().replace("parser.num_errors", "parser.nb_errors"))
     assert 'has no attribute "nb_errors"' in check_types(stubs, broken, tmp_path / "cache")
 

@@ -12,8 +12,8 @@ import torch
 from contract.spec import EMOTIONS, IMAGE, OUTPUTS, Images
 from convert.export_onnx import ExportError, check, export
 from convert.serving_model import ServingModel
-from training.checkpoint import Checkpoint
-from training.model import AgeGenderNet
+from training.network.checkpoint import Checkpoint
+from training.network.model import AgeGenderNet
 
 
 @pytest.fixture(scope="module")

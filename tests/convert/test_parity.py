@@ -9,9 +9,9 @@ import tyro
 
 from contract.samples import Labels, load_samples
 from contract.spec import Predictions
-from convert.differences import Tolerances, difference_table, excesses
 from convert.parity import ParityConfig, compare, contenders, main
 from convert.runtimes import ModelFileError, RuntimeUnavailableError
+from evaluation.agreement import Tolerances, difference_table, excesses
 from tests.convert.conftest import Models
 from tests.convert.test_runtimes import needs_no_tensorrt
 

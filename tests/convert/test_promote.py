@@ -15,15 +15,15 @@ import tritonclient.grpc as grpc
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
-from contract.metrics import Report, score
 from contract.samples import Labels, load_samples
 from contract.spec import DECODE_MODEL_NAME, ENCODED_IMAGE, ENSEMBLE_NAME, IMAGE, MODEL_NAME, Images, Predictions
-from convert.acceptance import Margins, compare, to_markdown
-from convert.engine_manifest import manifest_path
-from convert.model_control import ModelControlError, load_version
+from convert.engine.manifest import manifest_path
 from convert.promote import GROUP, OVERALL, PromoteConfig, RejectedError, promote, roll_back
+from convert.promotion.acceptance import Margins, compare, to_markdown
+from convert.promotion.model_control import ModelControlError, load_version
+from convert.promotion.versions import ModelVersions, VersionError, check_highest_is_served
 from convert.runtimes import ModelFileError, load
-from convert.versions import ModelVersions, VersionError, check_highest_is_served
+from evaluation.metrics import Report, score
 from serving.server import ANY_PORTS, TritonServer
 from tests.convert.conftest import Models
 

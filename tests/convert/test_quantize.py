@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from contract.metrics import Predict
 from contract.samples import (
     IMAGES_NAME,
     MANIFEST_NAME,
@@ -21,11 +20,12 @@ from contract.samples import (
     read_manifest,
     write_manifest,
 )
-from convert.calibration import CalibrationOptions, training_faces
-from convert.engine_source import SourceModelError, file_sha256, for_tensorrt, read_source, signed
-from convert.quantization_gate import Limits, excesses
+from convert.engine.source import SourceModelError, file_sha256, for_tensorrt, read_source, signed
+from convert.int8.gate import Limits, excesses
+from convert.int8.ranges import CalibrationOptions, training_faces
 from convert.quantize import GateError, QuantizeConfig, check, main, quantize
 from convert.runtimes import ModelFileError, load
+from evaluation.metrics import Predict
 from tests.convert.conftest import Models
 
 IMAGE_CONVOLUTIONS = 22  # of 25; the other three make the maps of the spatial attention

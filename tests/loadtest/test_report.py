@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from clients import ModelStatistics
-from loadtest.measurement import Measurement, Request, Window, stages_between, summary, where_time_goes
 from loadtest.report import LATE_MS, warnings_of, write_report
+from loadtest.users.measurement import Measurement, Request, Window, stages_between, summary, where_time_goes
 
 CONDITIONS = {"load": "closed loop, 4 users", "model": "agegendernet version 1, python", "hardware": "2 cores"}
 TENSOR, ENCODED = "gRPC tensor", "HTTP encoded"

@@ -18,7 +18,6 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from contract.images import canonical
-from contract.metrics import Predict
 from contract.spec import (
     AGE,
     DECODE_MODEL_NAME,
@@ -33,6 +32,7 @@ from contract.spec import (
     Images,
     Predictions,
 )
+from evaluation.metrics import Predict
 from serving.server import TritonServer
 
 NOT_AN_IMAGE = b"no picture at all"

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from training.hardware import forward_macs, peak_share
+from training.loop.hardware import forward_macs, peak_share
 from training.profile import busy_share, main, parse
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.checkpoint import Checkpoint, load_checkpoint
-from training.model import AgeGenderNet
+from training.network.checkpoint import Checkpoint, load_checkpoint
+from training.network.model import AgeGenderNet
 from training.release import ReleaseConfig, ReleaseError, release
 
 

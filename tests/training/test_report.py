@@ -12,10 +12,10 @@ import torch
 
 from contract.samples import IMAGES_NAME, MANIFEST_NAME, read_manifest, write_manifest
 from contract.spec import EMOTIONS
-from training.checkpoint import BEST_NAME, Checkpoint, save_checkpoint
 from training.evaluate import EvaluateConfig, main, names_of
-from training.history import HISTORY_NAME
-from training.model import AgeGenderNet
+from training.loop.history import HISTORY_NAME
+from training.network.checkpoint import BEST_NAME, Checkpoint, save_checkpoint
+from training.network.model import AgeGenderNet
 from training.report import write_report
 
 CPU = torch.device("cpu")

@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import load_file
 
 from contract.samples import read_manifest, write_manifest
-from training.augmentation import Augmentation
-from training.checkpoint import BEST_NAME, CheckpointError, load_checkpoint
+from training.batches.augmentation import Augmentation
 from training.config import TrainConfig
-from training.finite import NonFiniteLossError
+from training.loop.finite import NonFiniteLossError
+from training.loop.state import STATE_NAME, StateError
+from training.loop.trainer import Trainer
+from training.network.checkpoint import BEST_NAME, CheckpointError, load_checkpoint
 from training.recipes import RECIPES, parse_config
-from training.state import STATE_NAME, StateError
 from training.train import train
-from training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 

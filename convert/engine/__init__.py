@@ -1,0 +1,1 @@
+"""The TensorRT engine: source, options, build, proof of precision, manifest, runner."""

@@ -1,0 +1,1 @@
+"""INT8 by post-training quantization: ranges, graph, bias correction, gate."""

@@ -1,0 +1,1 @@
+"""A new version into a running server: numbered versions, acceptance, model control."""

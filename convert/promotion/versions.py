@@ -1,0 +1,87 @@
+"""The numbered versions of a model in a Triton model repository. The server serves the highest.
+
+A version appears and disappears by one rename, so a server that looks in between sees all of it or nothing. A number is
+never given twice: what was rolled back stays beside the versions, under a name that the server passes over.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from convert.engine.options import BuildOptionsError, read_model_config
+
+ROLLED_BACK = "rolled-back-"
+
+
+class VersionError(RuntimeError):
+    """The repository has no version to replace or to go back to, or serves another than the highest."""
+
+
+@dataclass(frozen=True)
+class ModelVersions:
+    """Versions in a model's folder, such as model_repository/agegendernet."""
+
+    folder: Path
+
+    def numbers(self) -> list[int]:
+        """In order. As for the server, a folder is a version if its name is a number without leading zeros."""
+        names = [path.name for path in self.folder.iterdir() if path.is_dir()] if self.folder.is_dir() else []
+        return sorted(int(name) for name in names if name.isdecimal() and not name.startswith("0"))
+
+    def path(self, number: int) -> Path:
+        return self.folder / str(number)
+
+    def current(self) -> int:
+        """Raises VersionError where there is none."""
+        if not (numbers := self.numbers()):
+            raise VersionError(f"{self.folder} has no version yet; make the first one with make export")
+        return numbers[-1]
+
+    def previous(self) -> int:
+        """Raises VersionError where there is none."""
+        if len(numbers := self.numbers()) < 2:
+            raise VersionError(f"{self.folder} has no version before {self.current()} to go back to")
+        return numbers[-2]
+
+    def unused(self) -> int:
+        """The next number that no version has or had."""
+        retired = [path.name.removeprefix(ROLLED_BACK) for path in self.folder.glob(f"{ROLLED_BACK}*")]
+        return max([*self.numbers(), *(int(name) for name in retired if name.isdecimal())], default=0) + 1
+
+    def install(self, number: int, *, files: Mapping[str, Path], texts: Mapping[str, str]) -> Path:
+        """Add a version: the current one's Python files, copies of `files`, and `texts`, each by its name in there."""
+        staged = self.folder / f".promoting-{number}"
+        shutil.rmtree(staged, ignore_errors=True)  # left by a run that was killed
+        staged.mkdir()
+        for source in self.path(self.current()).glob("*.py"):
+            shutil.copyfile(source, staged / source.name)
+        for name, source in files.items():
+            shutil.copyfile(source, staged / name)
+        for name, text in texts.items():
+            (staged / name).write_text(text)
+        return staged.rename(self.path(number))
+
+    def retire(self, number: int) -> Path:
+        """Take a version out of the server's sight, and keep it."""
+        return self.path(number).rename(self.folder / f"{ROLLED_BACK}{number}")
+
+    def restore(self, number: int) -> Path:
+        """Undo `retire`."""
+        return (self.folder / f"{ROLLED_BACK}{number}").rename(self.path(number))
+
+
+def check_highest_is_served(folder: Path) -> None:
+    """Raise VersionError unless every configuration of the model serves its highest version alone."""
+    for path in (folder / "config.pbtxt", *sorted(folder.glob("configs/*.pbtxt"))):
+        try:
+            policy = read_model_config(path).version_policy
+        except BuildOptionsError as error:
+            raise VersionError(str(error)) from error
+        if policy.WhichOneof("policy_choice") not in (None, "latest") or policy.latest.num_versions > 1:
+            raise VersionError(
+                f"{path} has a version_policy under which a new version does not replace the one before it; "
+                "use version_policy: { latest { num_versions: 1 } }"
+            )

@@ -1,0 +1,1 @@
+"""Where a model goes wrong: calibration, error by age, confusions, subgroups, worst faces; numbers, text, pictures."""

@@ -1,0 +1,1 @@
+"""From the raw engine to a client: what serving costs."""

@@ -1,0 +1,112 @@
+"""How much of the engine's speed reaches a client: raw engine, in process, served in every way, in interleaved rounds.
+
+python -m loadtest.bench --fp32 model_fp32.onnx --int8 model_int8.onnx --out loadtest/results/bench
+
+Writes rounds.csv (a row a measurement, whole rounds only, so that an interrupted run goes on where it stopped),
+report.md and ladder.png. Everything runs on the same cores: the generator's and the server's processor time are in
+every row.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+import tyro
+from tqdm import tqdm
+
+from contract.files import replacing
+from contract.spec import MODEL_NAME
+from loadtest.bench.conditions import conditions
+from loadtest.bench.engine_speed import EngineError
+from loadtest.bench.report import write_report
+from loadtest.bench.rows import Row, Server, engine_rows, served_rows
+from loadtest.faces import Pictures, load_pictures
+from loadtest.generator.closed_loop import LoadError
+from serving.errors import ServingError
+from serving.server import ANY_PORTS, TritonServer
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """Measure one model, in one or two precisions, without a server and through one."""
+
+    fp32: Path  # exported by convert.export_onnx
+    out: Path = Path("loadtest/results/bench")
+    int8: Path | None = None  # of the same network, by convert.quantize; without it only FP32 is measured
+    repository: Path = Path("model_repository")  # its code and configurations; its model.onnx is not used
+    faces: str = ""  # a manifest.csv or a folder of pictures; synthetic ones without it
+    rounds: int = 3  # medians over rounds: a disturbance spoils one
+    seconds: float = 3.0  # of each measurement with many in flight; half of it alone, where less scatters
+    restart: bool = False  # forget the rounds that `out` holds already
+
+    def models(self) -> dict[str, Path]:
+        return {"FP32": self.fp32, **({"INT8": self.int8} if self.int8 else {})}
+
+
+def main(config: BenchConfig) -> None:
+    """Measure the missing rounds, then write the report of all. Raises LoadError, EngineError, ServingError."""
+    pictures = load_pictures(config.faces)
+    stated = conditions(config.models(), config.repository, pictures, seconds=config.seconds)
+    path = config.out / "rounds.csv"
+    rows = [] if config.restart else read_rounds(path, stated)
+    for number in tqdm(range(1 + max((row.round for row in rows), default=0), config.rounds + 1), desc="rounds"):
+        rows += measure_round(config, pictures, number)
+        write_rounds(rows, path, stated)
+    print(write_report(pd.DataFrame(rows), stated, config.out))
+
+
+def measure_round(config: BenchConfig, pictures: Pictures, number: int) -> list[Row]:
+    """Everything once. The engine is measured before and after its server, since a machine's speed drifts."""
+    rows: list[Row] = []
+    for precision, model in config.models().items():
+        rows += engine_rows(model, config.seconds)
+        with running_server(config.repository, model) as server:
+            rows += served_rows(server, pictures, config.seconds)
+        rows += engine_rows(model, config.seconds)
+        rows = [replace(row, round=number, precision=row.precision or precision) for row in rows]
+    return rows
+
+
+@contextmanager
+def running_server(repository: Path, model: Path) -> Iterator[Server]:
+    """A fresh server of this model with the repository's code and configuration. Raises ServingError."""
+    with TemporaryDirectory(prefix="agegendernet-bench-") as folder:
+        copied = Path(folder, "model_repository")
+        shutil.copytree(repository, copied, ignore=shutil.ignore_patterns("*.onnx", "*.plan*", "__pycache__"))
+        shutil.copy(model, copied / MODEL_NAME / "1" / "model.onnx")
+        started_s = time.perf_counter()
+        with TritonServer(copied, replace(ANY_PORTS, log=Path(folder, "triton.log"))) as server:
+            yield Server(server.grpc_url, server.http_url, server.pid, time.perf_counter() - started_s)
+
+
+def read_rounds(path: Path, stated: dict[str, str]) -> list[Row]:
+    """What an earlier run measured. Raises ValueError where it was under other conditions."""
+    if not path.exists():
+        return []
+    lines = [line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
+    found = dict(line.split(": ", 1) for line in lines)
+    if changed := [name for name in {**found, **stated} if found.get(name) != stated.get(name)]:
+        raise ValueError(f"{path} was measured under other conditions ({', '.join(changed)}); pass --restart")
+    table = pd.read_csv(path, skiprows=len(lines))
+    return [Row(**{str(name): value for name, value in row.items()}) for row in table.to_dict("records")]
+
+
+def write_rounds(rows: list[Row], path: Path, stated: dict[str, str]) -> None:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(f"# {name}: {value}\n" for name, value in stated.items())
+        pd.DataFrame(rows).to_csv(file, index=False)
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(BenchConfig))
+    except (LoadError, EngineError, ServingError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,1 @@
+"""This server beside what people would write instead."""

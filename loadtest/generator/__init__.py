@@ -1,0 +1,1 @@
+"""The closed-loop load generator, a process of its own."""

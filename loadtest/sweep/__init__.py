@@ -1,0 +1,1 @@
+"""Which settings of the server serve best on this machine."""

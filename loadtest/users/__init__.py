@@ -1,0 +1,1 @@
+"""What locust's users record, and under which conditions."""

@@ -1,0 +1,1 @@
+"""From packed faces to the batches of a step, augmented."""

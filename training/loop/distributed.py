@@ -1,0 +1,106 @@
+"""Several processes that train one network, as torchrun starts them: who this one is, and what they agree on.
+
+torch.distributed does the work; without torchrun there is one rank, and nothing of it is used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from training.network.batch_norm import synchronise_on_cpu
+from training.network.model import AgeGenderNet
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together; the main one alone writes files and prints."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def main(self) -> bool:
+        return self.rank == 0
+
+    def share(self, length: int) -> slice:
+        """This rank's part of so many faces; the parts of all ranks, in order, are the whole."""
+        return slice(self.rank * length // self.count, (self.rank + 1) * length // self.count)
+
+    def maximum(self, *values: int) -> list[int]:
+        """The largest of each value over all ranks. CPU tensors go by gloo, so no GPU is waited for."""
+        if self.count == 1:
+            return list(values)
+        agreed = torch.tensor(values)
+        dist.all_reduce(agreed, dist.ReduceOp.MAX)
+        return agreed.tolist()
+
+    def wait(self) -> None:
+        """Until every rank has come here."""
+        self.maximum(0)
+
+    def same(self, values: Sequence[int]) -> bool:
+        """Whether all ranks have these very values."""
+        return self.maximum(*values, *(-value for value in values)) == [*values, *(-value for value in values)]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all ranks, in a new tensor."""
+        total = values.clone()
+        if self.count > 1:
+            dist.all_reduce(total)
+        return total
+
+    def synchronised(self, network: AgeGenderNet, device: torch.device) -> AgeGenderNet:
+        """The network with batch norms that normalise over the faces of all ranks; names and weights are the same."""
+        if self.count == 1:
+            return network
+        if device.type == "cpu":
+            return synchronise_on_cpu(network)
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+
+    def replicate(self, network: AgeGenderNet, device: torch.device) -> nn.Module:
+        """What runs the network forward so that its gradients become the mean over all ranks."""
+        if self.count == 1:
+            return network
+        # Synchronised batch norms have the same statistics on all ranks: there is nothing to broadcast.
+        return DistributedDataParallel(
+            network, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+        )
+
+
+ALONE = Ranks()
+
+
+def is_main_process() -> bool:
+    """Known before the ranks have met, for messages of errors that end every one of them."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def local_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device of this process: with several GPUs each rank of a machine has its own."""
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@contextmanager
+def started_ranks(device: torch.device) -> Iterator[Ranks]:
+    """The ranks that torchrun started, connected until the block ends; a lone one without torchrun."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Ranks()
+        return
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,1 @@
+"""AgeGenderNet itself, what feeds it, and the file that its weights are kept in."""
