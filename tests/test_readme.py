@@ -29,7 +29,7 @@ def make_commands() -> list[str]:
 @pytest.mark.parametrize("command", sorted(set(make_commands())))
 def test_every_make_command_names_a_target_and_real_variables(command: str) -> None:
     words = shlex.split(command)[1:]
-    variables = re.findall(r"^([A-Z_]+) \?=", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    variables = re.findall(r"^([A-Z0-9_]+) :=", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for word in words:
         name, is_variable, _ = word.partition("=")
         assert name in (variables if is_variable else TARGETS)
