@@ -197,7 +197,7 @@ class FaceAttributesClient(BaseClient[Transport]):
     def health(self) -> Health:
         """Return the server's state now: neither retried nor subject to the circuit."""
         self._check_open()
-        return Health.of(self._transport.send(call) for call in HEALTH_CALLS)
+        return Health.of([self._transport.send(call) for call in HEALTH_CALLS])
 
     def model_config(self, model: str) -> Reply:
         """Return the configuration that the server runs a model with, as Triton's ModelConfig in JSON."""
