@@ -28,10 +28,16 @@ class Interval:
 
     @property
     def known(self) -> bool:
+        """Return whether any face had the label."""
         return not math.isnan(self.value)
 
+    @property
+    def ends(self) -> dict[str, float]:
+        """Return value and ends by what is added to the name of their columns: "", "_low", "_high"."""
+        return {"": self.value, "_low": self.low, "_high": self.high}
+
     def text(self, *, scale: float = 1, digits: int = 2) -> str:
-        """`7.25 (7.01 to 7.50)`, or a dash where there is no value."""
+        """Return `7.25 (7.01 to 7.50)`, or a dash where there is no value."""
         value, low, high = (f"{scale * x:.{digits}f}" for x in (self.value, self.low, self.high))
         return f"{value} ({low} to {high})" if self.known else "-"
 

@@ -16,8 +16,9 @@ from contract.spec import Float32, Predictions
 from evaluation.diagnosis.age_error import BIN_YEARS, AgeError
 from evaluation.diagnosis.calibration import BINS, Calibration
 from evaluation.diagnosis.confusion import Confusion
-from evaluation.diagnosis.subgroups import METRICS, MIN_FACES, Subgroup, Subgroups
+from evaluation.diagnosis.subgroups import MIN_FACES, Subgroup, Subgroups
 from evaluation.intervals import Interval
+from evaluation.metrics import HEADLINE, Metric
 from evaluation.plots import save_figure
 
 matplotlib.use("Agg")  # pictures go to files, also where there is no screen
@@ -26,11 +27,6 @@ matplotlib.use("Agg")  # pictures go to files, also where there is no screen
 COLOUR, CONTRAST, FAINT = "#0072b2", "#d55e00", "#8a8a8a"
 WIDTH_INCHES = 10  # 1,100 pixels, which a README shows at three quarters
 MIN_BIN_FACES = 5  # the mean of fewer tells of those faces, not of their age; the CSV has all bins
-METRIC_TITLES = {
-    "age_mae_years": "age MAE (years)",
-    "gender_accuracy": "gender accuracy (%)",
-    "emotion_accuracy": "emotion accuracy (%)",
-}
 
 
 def plot_calibration(calibrations: Sequence[Calibration], out: Path) -> Path:
@@ -168,7 +164,7 @@ def _matrix(ax: Axes, confusion: Confusion) -> None:
 
 def plot_subgroups(subgroups: Subgroups, out: Path) -> Path:
     """A row a subgroup, a panel a metric, points with 95 % intervals; hollow where fewer than MIN_FACES faces are."""
-    known = [name for name in METRICS if any(getattr(row, name).known for row in subgroups.rows)]
+    known = [metric for metric in HEADLINE if any(row.scores[metric].known for row in subgroups.rows)]
     positions = _positions(subgroups.rows)
     figure = Figure(figsize=(WIDTH_INCHES, 1.2 + 0.27 * max(positions)), layout="constrained")
     axes = figure.subplots(1, len(known), sharey=True, squeeze=False)[0]
@@ -192,11 +188,11 @@ def _positions(rows: Iterable[Subgroup]) -> list[float]:
     return found
 
 
-def _forest(ax: Axes, rows: Sequence[Subgroup], positions: Sequence[float], metric: str) -> None:
-    scale = 1 if metric == "age_mae_years" else 100
-    ax.axvline(scale * getattr(rows[0], metric).value, color=FAINT, linestyle="--", linewidth=1)
+def _forest(ax: Axes, rows: Sequence[Subgroup], positions: Sequence[float], metric: Metric) -> None:
+    scale = metric.scale
+    ax.axvline(scale * rows[0].scores[metric].value, color=FAINT, linestyle="--", linewidth=1)
     for row, position in zip(rows, positions, strict=True):
-        interval: Interval = getattr(row, metric)
+        interval = row.scores[metric]
         if not interval.known:
             continue
         enough = row.faces >= MIN_FACES
@@ -204,6 +200,6 @@ def _forest(ax: Axes, rows: Sequence[Subgroup], positions: Sequence[float], metr
             scale * interval.value, position, xerr=_whiskers([interval], scale), fmt="o", markersize=5, capsize=2,
             color=COLOUR if enough else FAINT, markerfacecolor=COLOUR if enough else "white",
         )  # fmt: skip
-    ax.set_title(METRIC_TITLES[metric], fontsize=11)
+    ax.set_title(metric.title, fontsize=11)
     ax.grid(axis="x", alpha=0.3)
     ax.tick_params(axis="y", length=0)
