@@ -6,42 +6,22 @@ python -m convert.parity --manifest data/synthetic/manifest.csv --checkpoint run
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import pandas as pd
 import tyro
-from tyro.constructors import PrimitiveConstructorSpec
 
 from contract.files import replacing
 from contract.samples import ManifestError, Protocol, Role, Samples, load_samples
 from contract.spec import Predictions
 from convert.engine.manifest import EngineManifestError, read_manifest
-from convert.engine.source import PRECISIONS, Precision
 from convert.errors import ModelFileError, RuntimeUnavailableError
 from convert.runtimes import RUNTIMES, Runtime, load, runs
 from evaluation.agreement import agree, excesses
 from evaluation.limits import INT8, PARITY_FP16, PARITY_FP32, Limits
 from evaluation.run import EvaluationError, batchwise, predict_all
-
-
-def parse_runtimes(arguments: Sequence[str]) -> tuple[Runtime, ...]:
-    """Return ["torch,onnx"] as runtimes. Raises ValueError for an unknown one."""
-    names = arguments[0].split(",")
-    if unknown := set(names).difference(RUNTIMES):
-        raise ValueError(f"unknown runtime {', '.join(sorted(unknown))}; known are {', '.join(RUNTIMES)}")
-    return tuple(runtime for runtime in RUNTIMES if runtime in names)
-
-
-_COMMA_SEPARATED = PrimitiveConstructorSpec(
-    nargs=1,
-    metavar=",".join(RUNTIMES),
-    instance_from_str=parse_runtimes,
-    is_instance=lambda value: isinstance(value, tuple),
-    str_from_instance=lambda runtimes: [",".join(runtimes)],
-)
 
 
 @dataclass(frozen=True)
@@ -54,7 +34,7 @@ class ParityConfig:
     fp16_onnx: Path | None = None  # the same model with its trunk in half precision
     int8_onnx: Path | None = None  # the same model quantized, the file that serves fastest on CPUs
     plan: Path | None = None  # runs in tensorrt
-    runtimes: Annotated[tuple[Runtime, ...], _COMMA_SEPARATED] = ()  # by default those installed; any named must be
+    runtimes: tuple[Runtime, ...] = ()  # by default those installed; any named must be
     role: Role = "test"
     protocol: Protocol = "holdout"
     batch_size: int = 32  # a result does not depend on it
@@ -70,7 +50,7 @@ class Contender:
 
     runtime: Runtime
     model: Path
-    precision: Precision
+    precision: str  # fp32, fp16 or int8
 
     def __str__(self) -> str:
         return f"{self.runtime} {self.precision}"
@@ -81,18 +61,18 @@ def contenders(config: ParityConfig) -> list[Contender]:
 
     Raises ModelFileError for a runtime that no model was given for.
     """
-    models: list[tuple[Path | None, Precision]] = [
+    models: list[tuple[Path | None, str]] = [
         (config.checkpoint, "fp32"),
         (config.onnx, "fp32"),
         (config.fp16_onnx, "fp16"),
         (config.int8_onnx, "int8"),
-        (config.plan, _precision_of(config.plan) if config.plan else "fp32"),
+        (config.plan, read_manifest(config.plan).precision if config.plan else ""),
     ]
     chosen = [
         Contender(runtime, model, precision)
-        for runtime in config.runtimes or RUNTIMES
+        for runtime in RUNTIMES
         for model, precision in models
-        if model is not None and runs(runtime, model)
+        if model is not None and runs(runtime, model) and runtime in (config.runtimes or RUNTIMES)
     ]
     if missing := set(config.runtimes).difference(contender.runtime for contender in chosen):
         raise ModelFileError(
@@ -100,15 +80,6 @@ def contenders(config: ParityConfig) -> list[Contender]:
             "--onnx, --fp16-onnx or --int8-onnx, tensorrt takes --plan"
         )
     return chosen
-
-
-def _precision_of(plan: Path) -> Precision:
-    """Return what the engine's manifest says. Raises EngineManifestError for a precision unknown here."""
-    found = read_manifest(plan).precision
-    for known in PRECISIONS:
-        if found == known:
-            return known
-    raise EngineManifestError(f"{plan} computes in {found!r}; known are {', '.join(PRECISIONS)}")
 
 
 def predictions_of(config: ParityConfig, samples: Samples) -> Iterator[tuple[Contender, Predictions]]:

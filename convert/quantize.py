@@ -50,6 +50,7 @@ class QuantizeConfig:
 
     @property
     def destination(self) -> Path:
+        """Return where the INT8 model goes."""
         return self.out or self.onnx.with_name(f"{self.onnx.stem}.int8.onnx")
 
 

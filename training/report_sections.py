@@ -61,6 +61,7 @@ def _overall_rows(m: GroupMetrics) -> Iterator[list[str]]:
 
 
 def by_age_group(protocol: Protocol, report: Report) -> str:
+    """Write the table by age group and what it is of."""
     return f"## Metrics by age group, protocol `{protocol}`\n\n{PROTOCOL_TITLES[protocol]}\n\n{report.to_markdown()}"
 
 
@@ -88,6 +89,7 @@ Protocol `published`, {CONTAMINATED}. Published best epoch {published.BEST_EPOCH
 
 
 def key_findings(report: Report) -> str:
+    """Write what the numbers say, in sentences."""
     return "\n".join(["## Key findings", "", *(f"* {finding}" for finding in _findings(report))])
 
 
@@ -146,6 +148,7 @@ def diagnosis(drawn: Drawn, folder: str, text_name: str) -> str:
 
 
 def model_information(checkpoint: Checkpoint) -> str:
+    """Write what the network is."""
     network = checkpoint.network
     total, without_emotion = parameter_count(network), parameter_count(network) - parameter_count(network.emotion_head)
     rows = [
@@ -162,6 +165,7 @@ def model_information(checkpoint: Checkpoint) -> str:
 
 
 def configuration(checkpoint: Checkpoint, history: pd.DataFrame) -> str:
+    """Write how the run went and every setting."""
     rows = [(name, _setting(value)) for name, value in checkpoint.config.items()]
     return f"""## Training configuration
 

@@ -30,7 +30,7 @@ MIN_BIN_FACES = 5  # the mean of fewer tells of those faces, not of their age; t
 
 
 def plot_calibration(calibrations: Sequence[Calibration], out: Path) -> Path:
-    """Reliability diagrams side by side: accuracy by confidence above, how the confidence is spread below."""
+    """Draw reliability diagrams side by side: accuracy by confidence above, how the confidence is spread below."""
     figure = Figure(figsize=(WIDTH_INCHES * (len(calibrations) + 0.3) / 2.3, 6), layout="constrained")
     axes = figure.subplots(2, len(calibrations), height_ratios=(4, 1), squeeze=False, sharex="col")
     for (above, below), calibration in zip(axes.T, calibrations, strict=True):
@@ -41,7 +41,7 @@ def plot_calibration(calibrations: Sequence[Calibration], out: Path) -> Path:
 
 
 def _legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
-    """One legend for all panels, where it hides no point."""
+    """Draw one legend for all panels, where it hides no point."""
     found = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     columns = 3 if figure.get_figwidth() > 0.8 * WIDTH_INCHES else 1
     figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, frameon=False)
@@ -92,7 +92,7 @@ def _spread(ax: Axes, calibration: Calibration) -> None:
 
 
 def plot_age_error(error: AgeError, predictions: Predictions, labels: Labels, out: Path) -> Path:
-    """Answered against labelled age, and the errors by 5-year bins with their intervals."""
+    """Draw answered against labelled age, and the errors by 5-year bins with their intervals."""
     figure = Figure(figsize=(WIDTH_INCHES, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     known = ~np.isnan(labels.age)
@@ -137,7 +137,7 @@ def _errors_by_age(ax: Axes, error: AgeError) -> None:
 
 
 def plot_confusion(confusions: Sequence[Confusion], out: Path) -> Path:
-    """Matrices with a row a labelled class: the share of its faces that got each answer, and their number."""
+    """Draw matrices with a row a labelled class: the share of its faces that got each answer, and their number."""
     widths = [len(c.answered) + 2 for c in confusions]
     rows = max(len(c.labelled) for c in confusions)
     size = (WIDTH_INCHES * max(5, *widths, sum(widths)) / 14, 2.2 + 0.55 * rows)
@@ -163,7 +163,7 @@ def _matrix(ax: Axes, confusion: Confusion) -> None:
 
 
 def plot_subgroups(subgroups: Subgroups, out: Path) -> Path:
-    """A row a subgroup, a panel a metric, points with 95 % intervals; hollow where fewer than MIN_FACES faces are."""
+    """Draw a row a subgroup, a panel a metric: points with 95 % intervals, hollow for fewer than MIN_FACES faces."""
     known = [metric for metric in HEADLINE if any(row.scores[metric].known for row in subgroups.rows)]
     positions = _positions(subgroups.rows)
     figure = Figure(figsize=(WIDTH_INCHES, 1.2 + 0.27 * max(positions)), layout="constrained")
@@ -179,7 +179,7 @@ def plot_subgroups(subgroups: Subgroups, out: Path) -> Path:
 
 
 def _positions(rows: Iterable[Subgroup]) -> list[float]:
-    """From the top, with a space between attributes."""
+    """Return where each row stands, from the top, with a space between attributes."""
     found: list[float] = []
     before = None
     for row in rows:

@@ -32,9 +32,10 @@ def test_the_program_fails_past_a_limit_and_says_of_what(models: Models, faces: 
     assert set(pd.read_csv(tmp_path / "parity.csv")["reference"]) == {"torch fp32"}
 
 
-def test_runtimes_are_named_with_commas() -> None:
-    arguments = ["--manifest", "m.csv", "--runtimes", "onnx,torch"]
-    assert tyro.cli(ParityConfig, args=arguments).runtimes == ("torch", "onnx")  # the reference comes first
+def test_the_reference_comes_first_however_runtimes_are_named(models: Models) -> None:
+    files = ["--checkpoint", str(models.checkpoint), "--onnx", str(models.onnx)]
+    config = tyro.cli(ParityConfig, args=["--manifest", "m.csv", *files, "--runtimes", "onnx", "torch"])
+    assert [str(contender) for contender in contenders(config)] == ["torch fp32", "onnx fp32"]
     with pytest.raises(SystemExit):
         tyro.cli(ParityConfig, args=["--manifest", "m.csv", "--runtimes", "caffe"], console_outputs=False)
 

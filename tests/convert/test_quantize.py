@@ -22,6 +22,7 @@ from contract.samples import (
 from convert.engine.source import SourceModelError, file_sha256, for_tensorrt, read_source, signed
 from convert.errors import ModelFileError
 from convert.int8.ranges import CalibrationOptions, training_faces
+from convert.parity import ParityConfig, compare
 from convert.quantize import GateError, QuantizeConfig, check_int8, main, quantize
 from convert.runtimes import load
 from evaluation.limits import Limits
@@ -215,6 +216,19 @@ def test_the_file_for_onnxruntime_is_checked_there(
 ) -> None:
     check_int8(replace(config, target="onnxruntime"), for_onnxruntime)
     assert "int8 in onnxruntime against fp32" in capsys.readouterr().out
+
+
+def test_parity_holds_an_int8_model_to_its_scores_in_each_runtime_of_onnx(
+    int8: Path, models: Models, manifest: Path
+) -> None:
+    config = ParityConfig(manifest, models.checkpoint, int8_onnx=int8, int8=ANY)
+    table, failures = compare(config, load_samples(manifest))
+    assert failures == []
+    largest = table[table["group"] == "all"].set_index("runtime")["age_years_max"]
+    assert list(largest.index) == ["onnx int8", "openvino int8"]
+    assert (largest > 1e-4).all()  # it is another arithmetic
+    _, failures = compare(replace(config, runtimes=("torch", "onnx"), int8=NONE), load_samples(manifest))
+    assert [line.split(" years")[0].rstrip("+-.0123456789") for line in failures] == ["onnx int8: age MAE "]
 
 
 # What TensorRT gets
