@@ -145,9 +145,10 @@ class Report:
         if not isnan(recall):
             yield f"Macro emotion recall {recall:.2%}."
         for metric in METRICS.values():
-            value = self.overall.score(metric)
-            if not metric.headline and value.known:
-                yield f"{metric.label.capitalize()} {value.text(scale=metric.scale)} {metric.unit}."
+            value = self.overall.score(metric).value
+            if not metric.headline and not isnan(value):
+                shown = f"{value:.2%}" if metric.unit == "%" else f"{value:.2f} {metric.unit}"
+                yield f"{metric.label.capitalize()} {shown}."
         constants = (
             (b.age_mae_years, f"{b.age_years:.0f} years MAE {b.age_mae_years:.2f}"),
             (b.gender_accuracy, f"{b.gender} {b.gender_accuracy:.2%}"),
