@@ -84,6 +84,11 @@ class GroupAgreement:
         """Return what a score gained, positive where the number is larger; NaN without labels."""
         return self.found.score(metric).value - self.reference.score(metric).value
 
+    def change_text(self, metric: Metric) -> str:
+        """Return the change in the metric's unit, with its sign; a dash without labels."""
+        digits = 2 if metric.unit == "%" else 4
+        return f"{metric.scale * self.change(metric):+.{digits}f}" if self.labelled[metric.name] else "-"
+
     def check(self, limits: Limits) -> Iterator[Check]:
         """Hold every figure that has a limit against it; a score that no face has a label for is left out."""
         group, samples = self.found.group, self.found.samples
@@ -140,11 +145,13 @@ class Agreement:
                 row.found.group,
                 f"{row.found.samples:,}",
                 *(f"{row.largest[head]:.1e} / {row.mean[head]:.1e}" for head in HEADS),
-                *(f"{m.scale * row.change(m):+.{2 if m.unit == '%' else 4}f}" for m in metrics),
+                *(row.change_text(metric) for metric in metrics),
             ]
             for row in self.groups
         )
-        return markdown_table(["age group", "samples", *HEADS.values(), *(m.change_title for m in metrics)], rows)
+        return markdown_table(
+            ["age group", "samples", *HEADS.values(), *(metric.change_title for metric in metrics)], rows
+        )
 
 
 def agree(found: Predictions, reference: Predictions, labels: Labels) -> Agreement:

@@ -136,6 +136,7 @@ def test_a_score_that_no_face_has_a_label_for_is_left_out() -> None:
     checks = agree(found, found, unlabelled).check(PROMOTION_OVERALL)
     assert {check.metric for check in checks}.isdisjoint({"gender_accuracy", "emotion_accuracy"})
     assert "age_mae_years" in {check.metric for check in checks}
+    assert agree(found, found, unlabelled).to_markdown().splitlines()[-1].endswith("| - | - |")
 
 
 def test_answers_to_different_faces_are_not_compared() -> None:
