@@ -15,6 +15,7 @@ class Limits:
     emotion_probability: float | None = None
     # What a score may lose, by its name in evaluation.metrics; accuracies are fractions: 0.01 is one point.
     age_mae_years: float | None = None
+    age_within_5_years: float | None = None
     gender_accuracy: float | None = None
     emotion_accuracy: float | None = None
     # One face that turned wrong is within every limit of an accuracy: of few faces it is more than the limit.
@@ -45,8 +46,14 @@ PARITY_FP32 = Limits.of_answers(age_years=0.02, probability=1e-3)
 PARITY_FP16 = Limits.of_answers(age_years=0.5, probability=0.05)
 
 # INT8 against FP32, over all test faces of a dataset: single faces may move, the scores may not.
-INT8 = Limits(age_mae_years=0.05, gender_accuracy=0.002, emotion_accuracy=0.003, allow_one_face=True)
+INT8 = Limits(
+    age_mae_years=0.05,
+    age_within_5_years=0.005,  # 8 of 1,000 faces of UTKFace crossed 5 years, 6 of them for the better
+    gender_accuracy=0.002,
+    emotion_accuracy=0.003,
+    allow_one_face=True,
+)
 
 # A new version against the one that it replaces: over all faces, and in an age group, which has fewer and more chance.
-PROMOTION_OVERALL = Limits(age_mae_years=0.05, gender_accuracy=0.005, emotion_accuracy=0.01)
-PROMOTION_GROUP = Limits(age_mae_years=0.25, gender_accuracy=0.02, emotion_accuracy=0.03)
+PROMOTION_OVERALL = Limits(age_mae_years=0.05, age_within_5_years=0.01, gender_accuracy=0.005, emotion_accuracy=0.01)
+PROMOTION_GROUP = Limits(age_mae_years=0.25, age_within_5_years=0.03, gender_accuracy=0.02, emotion_accuracy=0.03)

@@ -60,6 +60,14 @@ def age_errors_years(predictions: Predictions, labels: Labels) -> Values:
     return np.abs(predictions.age.astype(np.float64) - labels.age)
 
 
+def within_5_years(predictions: Predictions, labels: Labels) -> Values:
+    """Return 1 where the age is at most 5 years off, else 0 [N].
+
+    Their mean is the cumulative score CS(5) of the field (Geng, Zhou and Smith-Miles 2007).
+    """
+    return np.where(np.isnan(labels.age), nan, age_errors_years(predictions, labels) <= 5)
+
+
 def gender_correct(predictions: Predictions, labels: Labels) -> Values:
     """Return 1 where the answered gender is the labelled one, else 0 [N]; a probability of 0.5 is male."""
     return np.where(np.isnan(labels.gender), nan, (predictions.gender >= 0.5) == (labels.gender >= 0.5))
@@ -72,6 +80,7 @@ def emotion_correct(predictions: Predictions, labels: Labels) -> Values:
 
 _REGISTERED = (
     Metric("age_mae_years", "age MAE", "years", "lower", age_errors_years),
+    Metric("age_within_5_years", "ages within 5 years", "%", "higher", within_5_years, headline=False),
     Metric("gender_accuracy", "gender accuracy", "%", "higher", gender_correct),
     Metric("emotion_accuracy", "emotion accuracy", "%", "higher", emotion_correct),
 )
@@ -86,6 +95,7 @@ class GroupMetrics:
     group: str
     samples: int
     age_mae_years: Interval
+    age_within_5_years: Interval
     age_error_std_years: float  # of the absolute error, as the published table has it
     gender_accuracy: Interval
     emotion_accuracy: Interval

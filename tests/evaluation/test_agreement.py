@@ -117,6 +117,13 @@ def test_a_loss_within_the_limit_passes_and_one_past_it_fails() -> None:
     assert failures(agreement(age_error=2 + 1.1 * 0.05)) == [("all", "age_mae_years")]
 
 
+def test_more_ages_5_years_off_are_worse_and_few_are_within_the_limit() -> None:
+    off, labels = answers(count=1000, age_error=5)
+    for moved, expected in ((10, []), (11, ["ages within 5 years -1.10 points, limit -1.00"])):
+        age = off.age + np.float32(0.01) * (np.arange(1000) < moved)
+        assert excesses(agree(replace(off, age=age), off, labels).check(PROMOTION_OVERALL)) == expected
+
+
 def test_an_age_group_can_fail_although_the_whole_passes() -> None:
     # One face of 100 and of 40: within an overall limit of 1 point, past a group's of 2.
     overall = replace(PROMOTION_OVERALL, gender_accuracy=0.01)

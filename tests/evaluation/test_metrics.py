@@ -65,6 +65,12 @@ def test_overall_counts_each_metric_over_the_faces_that_have_its_label() -> None
     assert report.emotion_recall == pytest.approx({"happiness": 3 / 4, "neutral": 1 / 2, "sadness": 1.0})
 
 
+def test_an_age_that_is_exactly_5_years_off_is_within_them() -> None:
+    report = score(*faces())
+    assert report.overall.age_within_5_years.value == pytest.approx(5 / 7)  # off by 2, 0, 6, 9, 1, 5, 2
+    assert [m.age_within_5_years.value for m in report.groups] == [1.0, 0.5, 0.0, 1.0]
+
+
 def test_baselines_are_the_best_constant_answers() -> None:
     baselines = score(*faces()).baselines
     assert (baselines.age_years, baselines.gender, baselines.emotion) == (12, "female", "happiness")
@@ -176,7 +182,8 @@ def test_the_table_is_printed_as_the_published_report_has_it() -> None:
     assert lines[2] == "| 0-9 | 2 | 1.00 ± 1.00 | 100.00 | 50.00 |"
     assert lines[6] == "| **all** | **8** | **3.57 ± 2.97** | **71.43** | **71.43** |"
     assert lines[8] == (
-        "Macro emotion recall 75.00%. Always guessing: 12 years MAE 27.29, female 57.14%, happiness 57.14%."
+        "Macro emotion recall 75.00%. Ages within 5 years 71.43%. "
+        "Always guessing: 12 years MAE 27.29, female 57.14%, happiness 57.14%."
     )
 
 
@@ -185,7 +192,7 @@ def test_a_label_that_no_face_has_is_a_dash_and_no_baseline() -> None:
     no_emotion = Labels(labels.age, labels.gender, np.full((3, 8), NAN, np.float32))
     lines = score(predictions, no_emotion).to_markdown().splitlines()
     assert lines[2] == "| 0-9 | 2 | 1.00 ± 1.00 | 100.00 | - |"
-    assert lines[-1] == "Always guessing: 9 years MAE 2.00, male 66.67%."
+    assert lines[-1] == "Ages within 5 years 66.67%. Always guessing: 9 years MAE 2.00, male 66.67%."
 
 
 def test_the_frame_has_a_row_a_group_and_intervals_as_columns() -> None:
