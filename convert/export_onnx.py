@@ -23,13 +23,14 @@ from contract.files import replacing
 from contract.samples import ManifestError, load_samples
 from contract.spec import AGE_GROUPS, EMOTIONS, GENDERS, IMAGE, OUTPUTS, Images, Predictions
 from convert.serving_model import ServingModel
+from evaluation.agreement import check_answers, describe, excesses
+from evaluation.limits import EXPORT_FP16, EXPORT_FP32, Limits
 from training.data.synthetic import synthesize
 from training.network.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 
 OPSET = 20
 Precision = Literal["fp32", "fp16"]
-# (years, probability): where the export of the same arithmetic must agree, and where half precision is surely broken.
-TOLERANCES: dict[Precision, tuple[float, float]] = {"fp32": (1e-3, 1e-5), "fp16": (0.5, 0.05)}
+LIMITS: dict[Precision, Limits] = {"fp32": EXPORT_FP32, "fp16": EXPORT_FP16}
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class ExportError(RuntimeError):
 
 
 def export(checkpoint: Checkpoint, out: Path, *, precision: Precision, images: Images, source_sha256: str = "") -> str:
-    """Export, compare on `images`, write `out` and return what was compared. Raises ExportError past the tolerance."""
+    """Export, compare on `images`, write `out` and return what was compared. Raises ExportError past the limits."""
     model = to_onnx(ServingModel(checkpoint, half=precision == "fp16").eval())
-    summary = check(model, ServingModel(checkpoint).eval(), images, precision)
+    summary = check_export(model, ServingModel(checkpoint).eval(), images, precision)
     onnx.helper.set_model_props(model, _metadata(checkpoint, precision, source_sha256))
     with replacing(out) as temporary:
         onnx.save(model, temporary)
@@ -77,15 +78,18 @@ def to_onnx(serving_model: ServingModel) -> onnx.ModelProto:
 
 
 def _forget_traces(model: onnx.ModelProto) -> None:
-    """Which line of which file on this machine a node comes from is nobody else's business."""
+    """Remove which line of which file on this machine each node comes from: it is nobody else's business."""
     for node in model.graph.node:
         kept = [entry for entry in node.metadata_props if entry.key != "pkg.torch.onnx.stack_trace"]
         del node.metadata_props[:]
         node.metadata_props.extend(kept)
 
 
-def check(model: onnx.ModelProto, reference: ServingModel, images: Images, precision: Precision) -> str:
-    """Compare ONNX Runtime with PyTorch in float32 on pictures of faces; the largest differences as text."""
+def check_export(model: onnx.ModelProto, reference: ServingModel, images: Images, precision: Precision) -> str:
+    """Compare ONNX Runtime with PyTorch in float32 on pictures of faces, and return the largest differences as text.
+
+    Raises ExportError past the limits of the precision.
+    """
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [tensor.name for tensor in OUTPUTS]
     found = Predictions.from_outputs(dict(zip(names, session.run(names, {IMAGE.name: images}), strict=True)))
@@ -93,16 +97,9 @@ def check(model: onnx.ModelProto, reference: ServingModel, images: Images, preci
         expected = Predictions.from_outputs(
             {name: tensor.numpy() for name, tensor in zip(names, reference(torch.from_numpy(images)), strict=True)}
         )
-    years = float(np.abs(found.age - expected.age).max())
-    probability = max(
-        float(np.abs(found.gender - expected.gender).max()), float(np.abs(found.emotion - expected.emotion).max())
-    )
-    limits = TOLERANCES[precision]
-    summary = (
-        f"{len(images)} faces, {precision} ONNX against fp32 PyTorch: at most {years:.1e} years (limit {limits[0]:g}), "
-        f"{probability:.1e} in probability (limit {limits[1]:g})"
-    )
-    if not (years <= limits[0] and probability <= limits[1]):  # NaN fails too
+    checks = check_answers(found, expected, LIMITS[precision])
+    summary = f"{len(images)} faces, {precision} ONNX against fp32 PyTorch, at most: {describe(checks)}"
+    if excesses(checks):
         raise ExportError(f"{summary}. Nothing was written; try another torch, onnx or onnxscript version")
     return summary
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,15 +20,15 @@ from contract.samples import ManifestError, Protocol, Role, Samples, load_sample
 from contract.spec import MODEL_NAME
 from convert.engine.manifest import EngineManifestError, manifest_path, read_manifest
 from convert.engine.source import file_sha256
-from convert.evaluate import evaluate_model
-from convert.promotion.acceptance import Check, Margins, compare, to_markdown
+from convert.errors import ModelFileError, RuntimeUnavailableError
 from convert.promotion.model_control import ModelControlError, load_version
 from convert.promotion.versions import ModelVersions, VersionError, check_highest_is_served
-from convert.runtimes import ModelFileError, Runtime, RuntimeUnavailableError, load
+from convert.runtimes import Runtime, load
+from evaluation.agreement import Check, agree, excesses
+from evaluation.limits import PROMOTION_GROUP, PROMOTION_OVERALL, Limits
 from evaluation.metrics import Report
-
-OVERALL = Margins(age_mae_years=0.05, gender_accuracy=0.005, emotion_accuracy=0.01)
-GROUP = Margins(age_mae_years=0.25, gender_accuracy=0.02, emotion_accuracy=0.03)  # fewer faces, more chance
+from evaluation.run import EvaluationError, batchwise, predict_all
+from evaluation.text import markdown_table
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,12 @@ class PromoteConfig:
     role: Role = "test"
     protocol: Protocol = "holdout"
     batch_size: int = 32
-    overall: Margins = OVERALL  # how much worse the candidate may be on all faces
-    group: Margins = GROUP  # and in each age group of more than 30
+    overall: Limits = PROMOTION_OVERALL  # how much worse the candidate may be on all faces
+    group: Limits = PROMOTION_GROUP  # and in each age group of more than 30
 
 
 class RejectedError(RuntimeError):
-    """The candidate is worse than the version it would replace, by more than the margins."""
+    """The candidate is worse than the version it would replace, by more than the limits."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,10 @@ class Comparison:
 
 
 def promote(versions: ModelVersions, config: PromoteConfig) -> str:
-    """Evaluate, install, switch; says what happened. Raises RejectedError, ModelControlError and others of its parts.
+    """Evaluate, install, switch, and return what happened.
 
-    Whatever is raised, the version served before is served still.
+    Raises RejectedError, ModelControlError and others of its parts. Whatever is raised, the version served before is
+    served still.
     """
     if config.candidate is None or config.manifest is None:
         raise ModelFileError("--candidate and --manifest are needed, or --rollback")
@@ -82,8 +84,8 @@ def promote(versions: ModelVersions, config: PromoteConfig) -> str:
     record = _record(config, files, replaced, comparisons)
     text = _markdown(record, comparisons)
     print(text)
-    if not all(check.passed for comparison in comparisons for check in comparison.checks):
-        raise RejectedError(f"the candidate is worse than version {replaced} by more than the margins; nothing changed")
+    if any(excesses(comparison.checks) for comparison in comparisons):
+        raise RejectedError(f"the candidate is worse than version {replaced} by more than the limits; nothing changed")
     texts = {"promotion.json": json.dumps(record, indent=2) + "\n", "promotion.md": text}
     versions.install(number, files=files, texts=texts)
     try:
@@ -94,7 +96,7 @@ def promote(versions: ModelVersions, config: PromoteConfig) -> str:
 
 
 def roll_back(versions: ModelVersions, config: PromoteConfig) -> str:
-    """Serve the version before the latest again; says what happened. Raises VersionError or ModelControlError."""
+    """Serve the version before the latest again, and return what happened. Raises VersionError or ModelControlError."""
     latest, previous = versions.current(), versions.previous()
     kept = versions.retire(latest)
     try:
@@ -105,7 +107,10 @@ def roll_back(versions: ModelVersions, config: PromoteConfig) -> str:
 
 
 def version_files(candidate: Path, plan: Path | None, *, incumbent: Path) -> dict[str, Path]:
-    """What the new version is to hold, by name. Raises ModelFileError where model, engine and manifest do not fit."""
+    """Return what the new version is to hold, by name.
+
+    Raises ModelFileError where model, engine and manifest do not fit.
+    """
     if not candidate.is_file():
         raise ModelFileError(f"{candidate} does not exist; make it with python -m convert.export_onnx")
     if plan is None:
@@ -128,11 +133,30 @@ def _evaluate(
     runtime: Runtime, candidate: Path, incumbent: Path, samples: Samples, config: PromoteConfig
 ) -> Comparison:
     ours, theirs = (
-        evaluate_model(load(model, runtime), samples, batch_size=config.batch_size, name=f"{name} in {runtime}")
+        predict_all(batchwise(load(model, runtime)), samples, batch_size=config.batch_size, name=f"{name} in {runtime}")
         for name, model in (("candidate", candidate), ("incumbent", incumbent))
     )
-    checks = compare(ours, theirs, overall=config.overall, group=config.group)
-    return Comparison(runtime, ours, theirs, checks)
+    agreement = agree(ours, theirs, samples.labels)
+    checks = agreement.check(config.overall, by_group=config.group)
+    return Comparison(runtime, agreement.found, agreement.reference, checks)
+
+
+def checks_table(checks: Iterable[Check]) -> str:
+    """Return the checks as a Markdown table, changes for the worse being positive."""
+    header = ["age group", "faces", "score", "incumbent", "candidate", "worse by", "limit", ""]
+    rows = (
+        [
+            check.group,
+            f"{check.samples:,}",
+            check.metric.replace("_", " "),
+            *(f"{value:.4f}" for value in (check.reference, check.found)),
+            f"{check.loss:+.4f}",
+            f"{check.limit:g}",
+            "pass" if check.passed else "**fail**",
+        ]
+        for check in checks
+    )
+    return markdown_table(header, rows)
 
 
 def _switch(config: PromoteConfig, number: int) -> str:
@@ -145,7 +169,7 @@ def _switch(config: PromoteConfig, number: int) -> str:
 def _record(
     config: PromoteConfig, files: dict[str, Path], replaced: int, comparisons: list[Comparison]
 ) -> dict[str, Any]:
-    """Everything that the decision rests on, for JSON."""
+    """Return everything that the decision rests on, for JSON."""
     return {
         "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "replaces_version": replaced,
@@ -162,7 +186,7 @@ def _markdown(record: dict[str, Any], comparisons: list[Comparison]) -> str:
         parts += [
             f"Both in {comparison.runtime} on {comparison.candidate.overall.samples:,} faces of {faces['manifest']} "
             f"({faces['role']}, protocol {faces['protocol']}).",
-            to_markdown(comparison.checks),
+            checks_table(comparison.checks),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -179,6 +203,7 @@ if __name__ == "__main__":
     except (
         ManifestError,
         EngineManifestError,
+        EvaluationError,
         ModelFileError,
         ModelControlError,
         RejectedError,

@@ -20,12 +20,14 @@ import tyro
 from contract.files import replacing
 from contract.samples import ManifestError
 from convert.engine.source import SourceModelError, file_sha256, read_source, signed
+from convert.errors import ModelFileError, RuntimeUnavailableError
 from convert.int8.bias_correction import bias_corrected
-from convert.int8.gate import Limits, gate
+from convert.int8.gate import gate
 from convert.int8.graph import OPERATORS, Target, quantized
 from convert.int8.ranges import CalibrationOptions, activation_ranges, training_faces
-from convert.runtimes import ModelFileError, RuntimeUnavailableError, load
-from evaluation.metrics import Predict
+from convert.runtimes import load
+from evaluation.limits import INT8, Limits
+from evaluation.run import Predict
 
 
 class GateError(RuntimeError):
@@ -43,16 +45,17 @@ class QuantizeConfig:
     target: Annotated[Target, tyro.conf.arg(name="for")] = "openvino"
     check_only: bool = False  # compare the file that is there
     calibration: tyro.conf.OmitArgPrefixes[CalibrationOptions] = field(default_factory=CalibrationOptions)
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = INT8
     report: Path | None = None  # the comparison as CSV
 
     @property
     def destination(self) -> Path:
+        """Return where the INT8 model goes."""
         return self.out or self.onnx.with_name(f"{self.onnx.stem}.int8.onnx")
 
 
 def quantize(config: QuantizeConfig) -> onnx.ModelProto:
-    """The INT8 model, describing how it was made. Raises SourceModelError, ManifestError."""
+    """Return the INT8 model, describing how it was made. Raises SourceModelError, ManifestError."""
     read_source(config.onnx, "fp32")
     faces = training_faces(config.manifest, config.calibration)
     ranges = activation_ranges(config.onnx, faces, OPERATORS[config.target], config.calibration)
@@ -70,7 +73,7 @@ def quantize(config: QuantizeConfig) -> onnx.ModelProto:
     return model
 
 
-def check(config: QuantizeConfig, int8: Path) -> None:
+def check_int8(config: QuantizeConfig, int8: Path) -> None:
     """Hold the file against the FP32 model in the runtime that serves it. Raises GateError, ModelFileError."""
     reference = load(config.onnx, "openvino")
     with _candidates(config.target, int8) as candidates:
@@ -84,7 +87,7 @@ def check(config: QuantizeConfig, int8: Path) -> None:
 
 @contextmanager
 def _candidates(target: Target, int8: Path) -> Iterator[dict[str, Predict]]:
-    """The file where it is served; what OpenVINO serves also as TensorRT gets it, with half the steps."""
+    """Yield the file where it is served; what OpenVINO serves also as TensorRT gets it, with half the steps."""
     if target == "onnxruntime":
         yield {"int8 in onnxruntime": load(int8, "onnx")}
         return
@@ -100,13 +103,13 @@ def main(config: QuantizeConfig) -> None:
     if config.check_only:
         if not out.is_file():
             raise ModelFileError(f"{out} does not exist; make it by the same command without --check-only")
-        check(config, out)
+        check_int8(config, out)
         print(f"{out} is within the limits")
         return
     try:
         with replacing(out) as temporary:
             onnx.save(quantize(config), temporary)
-            check(config, temporary)
+            check_int8(config, temporary)
     except GateError:
         out.unlink(missing_ok=True)  # one of an earlier run would be served beside other FP32 weights
         raise

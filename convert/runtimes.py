@@ -9,6 +9,7 @@ A runtime's package is imported only when it is asked for, so that none is neede
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,38 +17,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.spec import IMAGE, OUTPUTS, Images, Predictions, check_images
-from evaluation.metrics import Predict
+from convert.errors import ModelFileError, RuntimeUnavailableError
+from evaluation.run import Predict
 
 Runtime = Literal["torch", "onnx", "openvino", "tensorrt"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
-_BY_SUFFIX: dict[str, Runtime] = {".safetensors": "torch", ".onnx": "onnx", ".plan": "tensorrt"}
 _OUTPUT_NAMES = [tensor.name for tensor in OUTPUTS]
 
 
-class RuntimeUnavailableError(RuntimeError):
-    """The runtime is not installed, or this machine cannot run it; the message says what to do."""
-
-
-class ModelFileError(ValueError):
-    """The file does not exist or is not what the runtime loads; the message says how to make it."""
-
-
 def runtime_for(model: Path) -> Runtime:
-    """The runtime that a model file is meant for. Raises ModelFileError for an unknown suffix."""
-    try:
-        return _BY_SUFFIX[model.suffix]
-    except KeyError:
-        raise ModelFileError(
-            f"{model} has none of the suffixes {', '.join(_BY_SUFFIX)}; name the runtime with --runtime"
-        ) from None
+    """Return the first runtime that loads such a file. Raises ModelFileError for an unknown suffix."""
+    for runtime in RUNTIMES:
+        if runs(runtime, model):
+            return runtime
+    suffixes = ", ".join(dict.fromkeys(loader.suffix for loader in _LOADERS.values()))
+    raise ModelFileError(f"{model} has none of the suffixes {suffixes}; name the runtime with --runtime")
+
+
+def runs(runtime: Runtime, model: Path) -> bool:
+    """Return whether a runtime loads files with the model's suffix."""
+    return _LOADERS[runtime].suffix == model.suffix
 
 
 def load(model: Path, runtime: Runtime) -> Predict:
     """Load a model file and answer one blank image with it. Raises ModelFileError or RuntimeUnavailableError."""
     if not model.is_file():
-        raise ModelFileError(f"{model} does not exist; make it with {_MADE_BY[runtime]}")
+        raise ModelFileError(f"{model} does not exist; make it with {_LOADERS[runtime].made_by}")
     try:
-        predict = _LOADERS[runtime](model)
+        predict = _LOADERS[runtime].load(model)
         predict(np.zeros((1, *IMAGE.dims), np.uint8))
     except RuntimeUnavailableError:
         raise
@@ -98,15 +95,16 @@ def _predictions(outputs: Iterable[NDArray[Any]]) -> Predictions:
     return Predictions.from_outputs(dict(zip(_OUTPUT_NAMES, outputs, strict=True)))
 
 
-_LOADERS: dict[Runtime, Callable[[Path], Predict]] = {
-    "torch": _load_torch,
-    "onnx": _load_onnx,
-    "openvino": _load_openvino,
-    "tensorrt": _load_tensorrt,
-}
-_MADE_BY: dict[Runtime, str] = {
-    "torch": "make train",
-    "onnx": "make export",
-    "openvino": "make export",
-    "tensorrt": "make engine",
+@dataclass(frozen=True)
+class _Loader:
+    suffix: str  # of the files that it loads
+    made_by: str  # the command that makes one
+    load: Callable[[Path], Predict]
+
+
+_LOADERS: dict[Runtime, _Loader] = {
+    "torch": _Loader(".safetensors", "make train", _load_torch),
+    "onnx": _Loader(".onnx", "make export", _load_onnx),
+    "openvino": _Loader(".onnx", "make export", _load_openvino),
+    "tensorrt": _Loader(".plan", "make engine", _load_tensorrt),
 }

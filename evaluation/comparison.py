@@ -17,8 +17,8 @@ import pandas as pd
 import tyro
 
 from contract.files import replacing
-
-METRICS = ("age_mae_years", "gender_accuracy", "emotion_accuracy")
+from evaluation.metrics import HEADLINE, METRICS
+from evaluation.text import markdown_table
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,20 @@ class ComparisonConfig:
 
 
 def side_by_side(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Markdown: a row an age group, a column an evaluation, each cell age MAE / gender % / emotion %."""
+    """Return Markdown: a row an age group, a column an evaluation, each cell age MAE / gender % / emotion %."""
     first = next(iter(tables.values()))
-    lines = [
-        "| age group | faces | " + " | ".join(tables) + " |",
-        "|---|---:|" + ":---:|" * len(tables),
+    rows = [
+        [group, f"{samples:,}", *(_cell(table.iloc[row]) for table in tables.values())]
+        for row, (group, samples) in enumerate(zip(first["group"], first["samples"], strict=True))
     ]
-    for row in range(len(first)):
-        cells = [_cell(table.iloc[row]) for table in tables.values()]
-        lines.append(f"| {first['group'].iloc[row]} | {first['samples'].iloc[row]:,} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return markdown_table(["age group", "faces", *tables], rows)
 
 
 def differences(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Largest difference of each evaluation from the first over all age groups: a row each, a column a metric.
+    """Return how far each evaluation is from the first, at most over all age groups: a row each, a column a metric.
 
-    Raises ValueError where the evaluations are not of the same faces.
+    A file of an earlier version may lack a metric that is in no table; it is then left out. Raises ValueError where
+    the evaluations are not of the same faces.
     """
     first = next(iter(tables.values()))
     for name, table in tables.items():
@@ -57,24 +55,27 @@ def differences(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             raise ValueError(
                 f"evaluation {name!r} is of other faces than the first; evaluate the same manifest and role"
             )
-    return pd.DataFrame({name: _apart(table[list(METRICS)], first[list(METRICS)]) for name, table in tables.items()}).T
+    metrics = [m.name for m in METRICS.values() if m.headline or all(m.name in table for table in tables.values())]
+    return pd.DataFrame({name: _apart(table[metrics], first[metrics]) for name, table in tables.items()}).T
 
 
 def _apart(table: pd.DataFrame, first: pd.DataFrame) -> pd.Series[float]:
-    """What both lack agrees, as where a dataset has no such label; what one of them lacks does not."""
+    """Return each metric's largest difference: none where both lack a label, infinite where one of them does."""
     apart = (table - first).abs().mask(table.isna() & first.isna(), 0.0)
     return apart.fillna(np.inf).max()
 
 
 def _cell(row: pd.Series) -> str:
-    values = (row["age_mae_years"], 100 * row["gender_accuracy"], 100 * row["emotion_accuracy"])
+    values = (metric.scale * row[metric.name] for metric in HEADLINE)
     return " / ".join("-" if pd.isna(value) else f"{value:.2f}" for value in values)
 
 
 def main(config: ComparisonConfig) -> int:
     tables = {name: pd.read_csv(path) for name, path in config.evaluations.items()}
     largest = differences(tables).max()
-    years, accuracy = float(largest["age_mae_years"]), float(largest[list(METRICS[1:])].max())
+    years, accuracy = (
+        float(largest[[name for name in largest.index if METRICS[name].unit == unit]].max()) for unit in ("years", "%")
+    )
     agree = years <= config.age_tolerance_years and accuracy <= config.accuracy_tolerance
     verdict = (
         f"{'They agree' if agree else 'THEY DISAGREE'}: over all age groups at most {years:.1e} years of age MAE and "

@@ -28,10 +28,16 @@ class Interval:
 
     @property
     def known(self) -> bool:
+        """Return whether any face had the label."""
         return not math.isnan(self.value)
 
+    @property
+    def ends(self) -> dict[str, float]:
+        """Return value and ends by what is added to the name of their columns: "", "_low", "_high"."""
+        return {"": self.value, "_low": self.low, "_high": self.high}
+
     def text(self, *, scale: float = 1, digits: int = 2) -> str:
-        """`7.25 (7.01 to 7.50)`, or a dash where there is no value."""
+        """Return `7.25 (7.01 to 7.50)`, or a dash where there is no value."""
         value, low, high = (f"{scale * x:.{digits}f}" for x in (self.value, self.low, self.high))
         return f"{value} ({low} to {high})" if self.known else "-"
 
@@ -40,7 +46,7 @@ UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
 def mean_interval(values: Values, *, seed: int = 0) -> Interval:
-    """Percentile bootstrap of the mean of what is not NaN (Efron and Tibshirani 1993, chapter 13).
+    """Return the mean of what is not NaN with its percentile bootstrap (Efron and Tibshirani 1993, chapter 13).
 
     The same values always have the same interval, wherever they are stated.
     """
@@ -51,18 +57,18 @@ def mean_interval(values: Values, *, seed: int = 0) -> Interval:
 
 
 def resampled_means(values: Values, rng: np.random.Generator) -> Values:
-    """The mean of each of BOOTSTRAP_RESAMPLES resamples of values [N] without NaN."""
+    """Return the mean of each of BOOTSTRAP_RESAMPLES resamples of values [N] without NaN."""
     return np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(BOOTSTRAP_RESAMPLES)])
 
 
 def percentile_interval(value: float, resampled: Values) -> Interval:
-    """The interval that holds 95 % of a statistic's values on resamples."""
+    """Return the interval that holds 95 % of a statistic's values on resamples."""
     low, high = np.percentile(resampled, _PERCENTILES)
     return Interval(value, float(low), float(high))
 
 
 def cautious_interval(value: float, resampled: Values, noise: Values) -> Interval:
-    """Bootstrap interval of what chance alone makes larger: an ECE, the largest minus the smallest of several.
+    """Return the interval of what chance alone makes larger: an ECE, the largest minus the smallest of several.
 
     A resample adds chance to chance, so that the percentile interval of a true 0 never holds it. Hence the lower end
     takes off what chance alone may give: `noise` is the distance of each resample from the measured state, which
@@ -74,7 +80,7 @@ def cautious_interval(value: float, resampled: Values, noise: Values) -> Interva
 
 
 def share_interval(hits: int, count: int) -> Interval:
-    """Wilson's interval of hits / count (Brown, Cai and DasGupta 2001), for shares that may be of few faces.
+    """Return Wilson's interval of hits / count (Brown, Cai and DasGupta 2001), for shares that may be of few faces.
 
     Where all of five are right, every resample is right as well, and a bootstrap would claim certainty.
     """

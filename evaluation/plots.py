@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from pathlib import Path
 
 import matplotlib
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 
 from contract.files import replacing
 from evaluation.intervals import Interval
-from evaluation.metrics import Report
+from evaluation.metrics import HEADLINE, Report
 
 matplotlib.use("Agg")  # pictures go to files, also where there is no screen
 
@@ -22,20 +21,15 @@ def plot_age_groups(report: Report, out: Path, *, title: str) -> Path | None:
     """Draw the metrics by age group with their 95 % intervals, and the number of faces; None for faces without ages."""
     if not report.groups:
         return None
-    metrics = (
-        ("age MAE (years)", attrgetter("age_mae_years"), 1),
-        ("gender accuracy (%)", attrgetter("gender_accuracy"), 100),
-        ("emotion accuracy (%)", attrgetter("emotion_accuracy"), 100),
-    )
-    known = [(name, metric, scale) for name, metric, scale in metrics if metric(report.overall).known]
+    known = [metric for metric in HEADLINE if report.overall.score(metric).known]
     rows = (len(known) + 2) // 2  # and one for the number of faces
     figure = Figure(figsize=(13, 4 * rows), layout="constrained")
     axes = figure.subplots(rows, 2).flatten()
-    for ax, (name, metric, scale) in zip(axes, known, strict=False):
-        _bars(ax, [(m.group, metric(m)) for m in report.groups if metric(m).known], scale)
-        overall = scale * metric(report.overall).value
+    for ax, metric in zip(axes, known, strict=False):
+        _bars(ax, [(m.group, m.score(metric)) for m in report.groups if m.score(metric).known], metric.scale)
+        overall = metric.scale * report.overall.score(metric).value
         ax.axhline(overall, color=SELECTION_COLOUR, linestyle="--")
-        ax.set_title(f"{name}; all faces {overall:.2f} (dashed)")
+        ax.set_title(f"{metric.title}; all faces {overall:.2f} (dashed)")
     counts = axes[len(known)]
     bars = counts.bar([m.group for m in report.groups], [m.samples for m in report.groups], color=GROUP_COLOUR)
     counts.bar_label(bars, fmt="{:,.0f}")

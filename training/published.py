@@ -24,5 +24,4 @@ BY_AGE_GROUP = {
     "70+": PublishedRow(376, 3.53, 99.20, 91.22),
     "all": PublishedRow(69471, 2.13, 98.72, 94.09),
 }
-VALIDATION = PublishedRow(9735, 2.52, 97.19, 93.35)  # not trained on, but the best epoch was chosen on it
 BEST_EPOCH, BEST_VALIDATION_LOSS = 24, 4.2871

@@ -10,16 +10,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import tyro
 
 from contract.samples import ManifestError, load_samples
-from contract.spec import Float32, Predictions
+from contract.spec import Predictions
+from evaluation.agreement import check_answers, describe, excesses
+from evaluation.limits import RELEASE
 from training.evaluate import predictor
 from training.network.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-
-AGE_LIMIT_YEARS, PROBABILITY_LIMIT = 0.25, 0.01  # of any face: rounding moves answers by a tenth of that
 
 
 class ReleaseError(RuntimeError):
@@ -44,20 +43,12 @@ def release(checkpoint: Checkpoint, config: ReleaseConfig) -> str:
     predict_trained, predict_rounded = (predictor(c, torch.device("cpu")) for c in (checkpoint, rounded))
     expected = Predictions.concatenate(map(predict_trained, images))
     found = Predictions.concatenate(map(predict_rounded, images))
-    years = _largest(found.age, expected.age)
-    probability = max(_largest(found.gender, expected.gender), _largest(found.emotion, expected.emotion))
-    summary = (
-        f"{len(expected)} faces, rounded weights against trained ones: at most {years:.2g} years "
-        f"(limit {AGE_LIMIT_YEARS}), {probability:.2g} in probability (limit {PROBABILITY_LIMIT})"
-    )
-    if not (years <= AGE_LIMIT_YEARS and probability <= PROBABILITY_LIMIT):  # NaN fails too
+    checks = check_answers(found, expected, RELEASE)
+    summary = f"{len(expected)} faces, rounded weights against trained ones, at most: {describe(checks)}"
+    if excesses(checks):
         config.out.unlink()
         raise ReleaseError(f"{summary}. Keep the checkpoint in float32")
     return summary
-
-
-def _largest(found: Float32, expected: Float32) -> float:
-    return float(np.abs(found - expected).max())
 
 
 def main(config: ReleaseConfig) -> None:

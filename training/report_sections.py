@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from operator import attrgetter
 from typing import Any
 
 import pandas as pd
 
 from contract.samples import Protocol
-from evaluation.diagnosis.drawn import Drawn
 from evaluation.diagnosis.text import calibration_table, gap_table
-from evaluation.intervals import Interval
-from evaluation.metrics import GroupMetrics, Report
+from evaluation.diagnosis.written import Drawn
+from evaluation.metrics import HEADLINE, METRICS, GroupMetrics, Metric, Report
+from evaluation.text import markdown_table
 from training import published
 from training.loop.history import best_epoch
 from training.network.checkpoint import Checkpoint
@@ -28,73 +27,69 @@ PROTOCOL_TITLES: dict[Protocol, str] = {
 
 
 def overview(reports: Mapping[str, Report], protocol: Protocol) -> str:
-    """The headline of several datasets: a row each."""
+    """Write the headline of several datasets: a row each."""
     rows = [
-        f"| {name} | {m.samples:,} | {m.age_mae_years.text()} | {m.gender_accuracy.text(scale=100)} "
-        f"| {m.emotion_accuracy.text(scale=100)} |"
+        [name, f"{m.samples:,}", *(m.score(metric).text(scale=metric.scale) for metric in HEADLINE)]
         for name, report in reports.items()
         for m in [report.overall]
     ]
-    return "\n".join([
-        "## Overall metrics by dataset",
-        "",
-        f"Protocol `{protocol}`: {PROTOCOL_TITLES[protocol]}. In brackets bootstrap 95 % intervals.",
-        "",
-        "| dataset | faces | age MAE (years) | gender accuracy (%) | emotion accuracy (%) |",
-        "|---|---:|---:|---:|---:|",
-        *rows,
-    ])  # fmt: skip
+    return f"""## Overall metrics by dataset
+
+Protocol `{protocol}`: {PROTOCOL_TITLES[protocol]}. In brackets bootstrap 95 % intervals.
+
+{markdown_table(["dataset", "faces", *(metric.title for metric in HEADLINE)], rows)}"""
 
 
 def overall(m: GroupMetrics, protocol: Protocol) -> str:
-    age, gender, emotion = m.age_mae_years, m.gender_accuracy, m.emotion_accuracy
-    rows = [
-        (age, "age MAE (years)", f"{age:.2f} ± {m.age_error_std_years:.2f}", f"{age.low:.2f} to {age.high:.2f}"),
-        *(
-            (accuracy, name, f"{100 * accuracy.value:.2f}", f"{100 * accuracy.low:.2f} to {100 * accuracy.high:.2f}")
-            for accuracy, name in ((gender, "gender accuracy (%)"), (emotion, "emotion accuracy (%)"))
-        ),
-        (emotion, "macro emotion recall (%)", f"{100 * m.macro_emotion_recall:.2f}", ""),
-    ]
-    table = "\n".join(f"| {name} | {value} | {interval} |" for metric, name, value, interval in rows if metric.known)
+    """Write every score over all faces with its interval."""
     return f"""## Overall metrics
 
 {m.samples:,} faces, protocol `{protocol}`: {PROTOCOL_TITLES[protocol]}. Bootstrap 95 % intervals.
 
-| metric | value | 95 % interval |
-|---|---:|---:|
-{table}"""
+{markdown_table(["metric", "value", "95 % interval"], _overall_rows(m))}"""
+
+
+def _overall_rows(m: GroupMetrics) -> Iterator[list[str]]:
+    for metric in METRICS.values():
+        found, scale = m.score(metric), metric.scale
+        spread = f" ± {m.age_error_std_years:.2f}" if metric.name == "age_mae_years" else ""
+        if found.known:
+            interval = f"{scale * found.low:.2f} to {scale * found.high:.2f}"
+            yield [metric.title, f"{scale * found.value:.2f}{spread}", interval]
+    if not math.isnan(m.macro_emotion_recall):
+        yield ["macro emotion recall (%)", f"{100 * m.macro_emotion_recall:.2f}", ""]
 
 
 def by_age_group(protocol: Protocol, report: Report) -> str:
+    """Write the table by age group and what it is of."""
     return f"## Metrics by age group, protocol `{protocol}`\n\n{PROTOCOL_TITLES[protocol]}\n\n{report.to_markdown()}"
 
 
 def published_comparison(ours: Report) -> str:
-    """Only where the faces are those of the published table, which the number in each group proves."""
-    counts = {m.group: m.samples for m in (*ours.groups, ours.overall)}
-    if counts != {group: row.samples for group, row in published.BY_AGE_GROUP.items()}:
+    """Set our table beside the published one, if the number of faces in each group proves that they are the same."""
+    if {m.group: m.samples for m in ours.rows} != {name: row.samples for name, row in published.BY_AGE_GROUP.items()}:
         return ""
     rows = [
-        f"| {m.group} | {m.samples:,} | {m.age_mae_years:.2f} / {row.age_mae_years:.2f} "
-        f"| {100 * m.gender_accuracy.value:.2f} / {row.gender_percent:.2f} "
-        f"| {100 * m.emotion_accuracy.value:.2f} / {row.emotion_percent:.2f} |"
-        for m in (*ours.groups, ours.overall)
+        [
+            m.group,
+            f"{m.samples:,}",
+            f"{m.age_mae_years:.2f} / {row.age_mae_years:.2f}",
+            f"{100 * m.gender_accuracy.value:.2f} / {row.gender_percent:.2f}",
+            f"{100 * m.emotion_accuracy.value:.2f} / {row.emotion_percent:.2f}",
+        ]
+        for m in ours.rows
         for row in [published.BY_AGE_GROUP[m.group]]
     ]
-    return "\n".join([
-        "## Beside the published figures (ours / published)",
-        "",
-        f"Protocol `published`, {CONTAMINATED}. Published best epoch {published.BEST_EPOCH}, validation loss "
-        f"{published.BEST_VALIDATION_LOSS}.",
-        "",
-        "| age group | samples | age MAE (years) | gender accuracy (%) | emotion accuracy (%) |",
-        "|---|---:|---:|---:|---:|",
-        *rows,
-    ])  # fmt: skip
+    return f"""## Beside the published figures (ours / published)
+
+Protocol `published`, {CONTAMINATED}. Published best epoch {published.BEST_EPOCH}, validation loss \
+{published.BEST_VALIDATION_LOSS}.
+
+{markdown_table(["age group", "samples", *(metric.title for metric in HEADLINE)], rows)}"""
 
 
 def key_findings(report: Report) -> str:
+    """Write what the numbers say, in sentences."""
     return "\n".join(["## Key findings", "", *(f"* {finding}" for finding in _findings(report))])
 
 
@@ -107,7 +102,7 @@ def _findings(report: Report) -> Iterator[str]:
     )
     for head, metric, text, constant, baseline in heads:
         if not math.isnan(baseline):
-            best_and_worst = _best_and_worst(report, metric, text)
+            best_and_worst = _best_and_worst(report, METRICS[metric], text)
             yield f"{head}: {best_and_worst}; always answering {constant} would give {text(baseline)}."
     if found := sorted(report.emotion_recall.items(), key=lambda item: item[1]):
         yield (
@@ -116,23 +111,19 @@ def _findings(report: Report) -> Iterator[str]:
         )
 
 
-def _best_and_worst(report: Report, metric: str, text: Callable[[float], str]) -> str:
-    """Of the groups with enough faces; where fewer than two have, of all faces together."""
-
-    def value(m: GroupMetrics) -> float:
-        interval: Interval = attrgetter(metric)(m)
-        return interval.value
-
-    groups = [m for m in report.groups if m.samples >= MIN_GROUP_FACES and not math.isnan(value(m))]
-    if len(groups) < 2:
-        return text(value(report.overall))
-    low, high = min(groups, key=value), max(groups, key=value)
-    best, worst = (low, high) if metric == "age_mae_years" else (high, low)
-    return f"best at {best.group} ({text(value(best))}) and worst at {worst.group} ({text(value(worst))})"
+def _best_and_worst(report: Report, metric: Metric, text: Callable[[float], str]) -> str:
+    """Name the best and the worst of the groups with enough faces; of fewer than two such, say the value of all."""
+    values = {m.group: m.score(metric).value for m in report.groups if m.samples >= MIN_GROUP_FACES}
+    known = {group: value for group, value in values.items() if not math.isnan(value)}
+    if len(known) < 2:
+        return text(report.overall.score(metric).value)
+    low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
+    best, worst = (low, high) if metric.better == "lower" else (high, low)
+    return f"best at {best} ({text(known[best])}) and worst at {worst} ({text(known[worst])})"
 
 
 def diagnosis(drawn: Drawn, folder: str, text_name: str) -> str:
-    """The main numbers and all pictures; `folder` is where the pictures are, relative to the report."""
+    """Write the main numbers and show all pictures; `folder` is where the pictures are, relative to the report."""
     titles = {
         "calibration": "Calibration",
         "age_error": "Error by age",
@@ -157,33 +148,35 @@ def diagnosis(drawn: Drawn, folder: str, text_name: str) -> str:
 
 
 def model_information(checkpoint: Checkpoint) -> str:
+    """Write what the network is."""
     network = checkpoint.network
     total, without_emotion = parameter_count(network), parameter_count(network) - parameter_count(network.emotion_head)
-    return f"""## Model information
-
-| | |
-|---|---|
-| architecture | {AgeGenderNet.__name__}: residual trunk with CBAM, three dense layers, three heads |
-| parameters | {total:,} ({without_emotion:,} without the emotion head, the published figure) |
-| request | canonical face image, 128 x 128 RGB, uint8 |
-| network resolution | {checkpoint.resolution} x {checkpoint.resolution} |
-| best epoch | {checkpoint.metrics["epoch"]:.0f}, selection loss {checkpoint.metrics["selection_loss"]:.4f} |"""
+    rows = [
+        ("architecture", f"{AgeGenderNet.__name__}: residual trunk with CBAM, three dense layers, three heads"),
+        ("parameters", f"{total:,} ({without_emotion:,} without the emotion head, the published figure)"),
+        ("request", "canonical face image, 128 x 128 RGB, uint8"),
+        ("network resolution", f"{checkpoint.resolution} x {checkpoint.resolution}"),
+        (
+            "best epoch",
+            f"{checkpoint.metrics['epoch']:.0f}, selection loss {checkpoint.metrics['selection_loss']:.4f}",
+        ),
+    ]
+    return f"## Model information\n\n{markdown_table(['', ''], rows, text_columns=2)}"
 
 
 def configuration(checkpoint: Checkpoint, history: pd.DataFrame) -> str:
-    rows = "\n".join(f"| {name} | {_setting(value)} |" for name, value in checkpoint.config.items())
+    """Write how the run went and every setting."""
+    rows = [(name, _setting(value)) for name, value in checkpoint.config.items()]
     return f"""## Training configuration
 
 {_course(history)} {history["images_per_s"].median():.0f} images/s (median epoch), of which data and augmentation \
 took {history["data_share"].median():.1%}.
 
-| setting | value |
-|---|---|
-{rows}"""
+{markdown_table(["setting", "value"], rows, text_columns=2)}"""
 
 
 def _course(history: pd.DataFrame) -> str:
-    """How many epochs there were and what the best one says of overfitting."""
+    """Say how many epochs there were and what the best one tells of overfitting."""
     best = best_epoch(history)
     gap = best["selection_age_mae_years"] - best["train_age_mae_years"]
     course = f"{len(history)} epochs, the best was {best['epoch']:.0f}"
@@ -199,5 +192,5 @@ def _setting(value: Any) -> str:
 
 
 def deeper(section: str) -> str:
-    """The same section one heading level down, as part of a dataset's."""
+    """Move a section one heading level down, as part of a dataset's."""
     return "\n".join(f"#{line}" if line.startswith("#") else line for line in section.splitlines())

@@ -11,7 +11,7 @@ import tensorrt as trt  # type: ignore[import-not-found, unused-ignore]
 import torch
 
 from contract.spec import IMAGE, OUTPUTS, Images, Predictions
-from convert.runtimes import ModelFileError, RuntimeUnavailableError
+from convert.errors import ModelFileError, RuntimeUnavailableError
 
 
 class EngineRunner:

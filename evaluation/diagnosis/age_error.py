@@ -38,11 +38,13 @@ class AgeError:
     bins: tuple[AgeBin, ...]  # by age, empty ones left out
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a bin."""
-        rows = [(b.low, b.high, b.faces, b.labelled, *_three(b.mae_years), *_three(b.bias_years)) for b in self.bins]
-        names = ["low", "high", "faces", "labelled_mean_years"]
-        names += [f"{name}_years{end}" for name in ("mae", "bias") for end in ("", "_low", "_high")]
-        return pd.DataFrame(rows, columns=names)
+        """Return a row a bin."""
+        return pd.DataFrame(
+            {"low": b.low, "high": b.high, "faces": b.faces, "labelled_mean_years": b.labelled}
+            | {f"mae_years{end}": value for end, value in b.mae_years.ends.items()}
+            | {f"bias_years{end}": value for end, value in b.bias_years.ends.items()}
+            for b in self.bins
+        )
 
 
 def age_error(predictions: Predictions, labels: Labels) -> AgeError | None:
@@ -73,7 +75,3 @@ def age_error(predictions: Predictions, labels: Labels) -> AgeError | None:
         bias_years=mean_interval(error),
         bins=tuple(of_bin(index) for index in np.unique(bin_of)),
     )
-
-
-def _three(interval: Interval) -> tuple[float, float, float]:
-    return interval.value, interval.low, interval.high

@@ -50,7 +50,7 @@ class Calibration:
     bins: tuple[ConfidenceBin, ...]  # by confidence, empty ones left out
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a bin."""
+        """Return a row a bin."""
         rows = [
             (self.head, b.low, b.high, b.faces, b.confidence, b.accuracy.value, b.accuracy.low, b.accuracy.high)
             for b in self.bins
@@ -60,7 +60,7 @@ class Calibration:
 
 
 def class_probabilities(predictions: Predictions, labels: Labels, head: Classifier) -> tuple[Values, NDArray[np.int64]]:
-    """Of the faces that have the label: probabilities [n, classes] and the labelled class [n] (emotion: its argmax)."""
+    """Return probabilities [n, classes] and labelled class [n] (emotion: its argmax) of the faces with the label."""
     if head == "gender":
         known = ~np.isnan(labels.gender)
         male = predictions.gender[known].astype(np.float64)
@@ -70,11 +70,12 @@ def class_probabilities(predictions: Predictions, labels: Labels, head: Classifi
 
 
 def answered_class(probabilities: Values, head: Classifier) -> NDArray[np.int64]:
-    """The class answered [n]; a gender of exactly 0.5 is male, as everywhere."""
+    """Return the class answered [n]; a gender of exactly 0.5 is male, as everywhere."""
     return (probabilities[:, 1] >= 0.5).astype(np.int64) if head == "gender" else probabilities.argmax(1)
 
 
 def class_names(head: Classifier) -> tuple[str, ...]:
+    """Return the names of a head's classes, in the order of their index."""
     return GENDERS if head == "gender" else EMOTIONS
 
 
@@ -106,7 +107,7 @@ def _bin(index: int, confidence: Values, correct: Values) -> ConfidenceBin:
 
 
 def _expected_calibration_error(excess: Values, bin_of: NDArray[np.int64], rng: np.random.Generator) -> Interval:
-    """`excess` [n] is confidence minus correctness: its sums by bin are the bins' gaps times their faces."""
+    """Return the ECE of `excess` [n], confidence minus correctness: its sums by bin are the gaps times the faces."""
 
     def gaps(chosen: NDArray[np.int64] | slice) -> Values:
         return np.bincount(bin_of[chosen], excess[chosen], BINS) / len(excess)

@@ -26,13 +26,13 @@ class Confusion:
 
     @property
     def recall(self) -> dict[str, Interval]:
-        """Of each labelled class the share that was found, with Wilson's interval: some classes are a few faces."""
+        """Return of each labelled class the share found, with Wilson's interval: some classes are a few faces."""
         rows = zip(self.labelled, self.counts, strict=True)
         return {name: share_interval(int(row[self.answered.index(name)]), int(row.sum())) for name, row in rows}
 
     @property
     def precision(self) -> dict[str, Interval]:
-        """Of the answers of each class the share that was right, with Wilson's interval; unknown where never given."""
+        """Return of each class's answers the share that was right, with Wilson's interval; unknown if never given."""
         found = {
             name: int(row[self.answered.index(name)]) for name, row in zip(self.labelled, self.counts, strict=True)
         }
@@ -40,7 +40,7 @@ class Confusion:
         return {name: share_interval(found[name], given[name]) for name in self.labelled}
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a labelled class, a column an answer, counts."""
+        """Return a row a labelled class, a column an answer, counts."""
         index = pd.Index(self.labelled, name="labelled")
         return pd.DataFrame(self.counts, index=index, columns=list(self.answered)).reset_index()
 
@@ -64,7 +64,7 @@ def confuse(predictions: Predictions, labels: Labels, head: Classifier, rng: np.
 
 
 def _balanced_accuracy(counts: NDArray[np.int64], own: NDArray[np.int64], rng: np.random.Generator) -> Interval:
-    """counts [rows, classes], own [rows] = the column of each row's class."""
+    """Return the mean recall of counts [rows, classes], where own [rows] is the column of each row's class."""
     found, faces = counts[np.arange(len(own)), own], counts.sum(1)
     # The number of right ones in a resample of a class is binomial, so nothing has to be drawn face by face.
     resampled = rng.binomial(faces, found / faces, (BOOTSTRAP_RESAMPLES, len(own))) / faces

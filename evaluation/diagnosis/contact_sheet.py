@@ -37,7 +37,7 @@ def write_contact_sheet(faces: Images, captions: Sequence[Sequence[str]], title:
 
 
 def _fitting(line: str) -> Font:
-    """The font in which the line is no wider than a face."""
+    """Return the font in which the line is no wider than a face."""
     width_px = _font(TEXT_PX).getlength(line)
     return _font(int(TEXT_PX * min(1.0, FACE_PX / width_px)))
 

@@ -16,8 +16,9 @@ from contract.spec import Float32, Predictions
 from evaluation.diagnosis.age_error import BIN_YEARS, AgeError
 from evaluation.diagnosis.calibration import BINS, Calibration
 from evaluation.diagnosis.confusion import Confusion
-from evaluation.diagnosis.subgroups import METRICS, MIN_FACES, Subgroup, Subgroups
+from evaluation.diagnosis.subgroups import MIN_FACES, Subgroup, Subgroups
 from evaluation.intervals import Interval
+from evaluation.metrics import HEADLINE, Metric
 from evaluation.plots import save_figure
 
 matplotlib.use("Agg")  # pictures go to files, also where there is no screen
@@ -26,15 +27,10 @@ matplotlib.use("Agg")  # pictures go to files, also where there is no screen
 COLOUR, CONTRAST, FAINT = "#0072b2", "#d55e00", "#8a8a8a"
 WIDTH_INCHES = 10  # 1,100 pixels, which a README shows at three quarters
 MIN_BIN_FACES = 5  # the mean of fewer tells of those faces, not of their age; the CSV has all bins
-METRIC_TITLES = {
-    "age_mae_years": "age MAE (years)",
-    "gender_accuracy": "gender accuracy (%)",
-    "emotion_accuracy": "emotion accuracy (%)",
-}
 
 
 def plot_calibration(calibrations: Sequence[Calibration], out: Path) -> Path:
-    """Reliability diagrams side by side: accuracy by confidence above, how the confidence is spread below."""
+    """Draw reliability diagrams side by side: accuracy by confidence above, how the confidence is spread below."""
     figure = Figure(figsize=(WIDTH_INCHES * (len(calibrations) + 0.3) / 2.3, 6), layout="constrained")
     axes = figure.subplots(2, len(calibrations), height_ratios=(4, 1), squeeze=False, sharex="col")
     for (above, below), calibration in zip(axes.T, calibrations, strict=True):
@@ -45,7 +41,7 @@ def plot_calibration(calibrations: Sequence[Calibration], out: Path) -> Path:
 
 
 def _legend_below(figure: Figure, axes: Iterable[Axes]) -> None:
-    """One legend for all panels, where it hides no point."""
+    """Draw one legend for all panels, where it hides no point."""
     found = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     columns = 3 if figure.get_figwidth() > 0.8 * WIDTH_INCHES else 1
     figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, frameon=False)
@@ -96,7 +92,7 @@ def _spread(ax: Axes, calibration: Calibration) -> None:
 
 
 def plot_age_error(error: AgeError, predictions: Predictions, labels: Labels, out: Path) -> Path:
-    """Answered against labelled age, and the errors by 5-year bins with their intervals."""
+    """Draw answered against labelled age, and the errors by 5-year bins with their intervals."""
     figure = Figure(figsize=(WIDTH_INCHES, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     known = ~np.isnan(labels.age)
@@ -141,7 +137,7 @@ def _errors_by_age(ax: Axes, error: AgeError) -> None:
 
 
 def plot_confusion(confusions: Sequence[Confusion], out: Path) -> Path:
-    """Matrices with a row a labelled class: the share of its faces that got each answer, and their number."""
+    """Draw matrices with a row a labelled class: the share of its faces that got each answer, and their number."""
     widths = [len(c.answered) + 2 for c in confusions]
     rows = max(len(c.labelled) for c in confusions)
     size = (WIDTH_INCHES * max(5, *widths, sum(widths)) / 14, 2.2 + 0.55 * rows)
@@ -167,8 +163,8 @@ def _matrix(ax: Axes, confusion: Confusion) -> None:
 
 
 def plot_subgroups(subgroups: Subgroups, out: Path) -> Path:
-    """A row a subgroup, a panel a metric, points with 95 % intervals; hollow where fewer than MIN_FACES faces are."""
-    known = [name for name in METRICS if any(getattr(row, name).known for row in subgroups.rows)]
+    """Draw a row a subgroup, a panel a metric: points with 95 % intervals, hollow for fewer than MIN_FACES faces."""
+    known = [metric for metric in HEADLINE if any(row.scores[metric].known for row in subgroups.rows)]
     positions = _positions(subgroups.rows)
     figure = Figure(figsize=(WIDTH_INCHES, 1.2 + 0.27 * max(positions)), layout="constrained")
     axes = figure.subplots(1, len(known), sharey=True, squeeze=False)[0]
@@ -183,7 +179,7 @@ def plot_subgroups(subgroups: Subgroups, out: Path) -> Path:
 
 
 def _positions(rows: Iterable[Subgroup]) -> list[float]:
-    """From the top, with a space between attributes."""
+    """Return where each row stands, from the top, with a space between attributes."""
     found: list[float] = []
     before = None
     for row in rows:
@@ -192,11 +188,11 @@ def _positions(rows: Iterable[Subgroup]) -> list[float]:
     return found
 
 
-def _forest(ax: Axes, rows: Sequence[Subgroup], positions: Sequence[float], metric: str) -> None:
-    scale = 1 if metric == "age_mae_years" else 100
-    ax.axvline(scale * getattr(rows[0], metric).value, color=FAINT, linestyle="--", linewidth=1)
+def _forest(ax: Axes, rows: Sequence[Subgroup], positions: Sequence[float], metric: Metric) -> None:
+    scale = metric.scale
+    ax.axvline(scale * rows[0].scores[metric].value, color=FAINT, linestyle="--", linewidth=1)
     for row, position in zip(rows, positions, strict=True):
-        interval: Interval = getattr(row, metric)
+        interval = row.scores[metric]
         if not interval.known:
             continue
         enough = row.faces >= MIN_FACES
@@ -204,6 +200,6 @@ def _forest(ax: Axes, rows: Sequence[Subgroup], positions: Sequence[float], metr
             scale * interval.value, position, xerr=_whiskers([interval], scale), fmt="o", markersize=5, capsize=2,
             color=COLOUR if enough else FAINT, markerfacecolor=COLOUR if enough else "white",
         )  # fmt: skip
-    ax.set_title(METRIC_TITLES[metric], fontsize=11)
+    ax.set_title(metric.title, fontsize=11)
     ax.grid(axis="x", alpha=0.3)
     ax.tick_params(axis="y", length=0)

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from contract.samples import Labels, labels_of
+from contract.samples import labels_of
 from contract.spec import AGE_GROUPS, GENDERS, Predictions, age_group_index
 from evaluation.intervals import Interval, Values, cautious_interval, mean_interval, resampled_means, share_interval
-from evaluation.metrics import PerFace
+from evaluation.metrics import HEADLINE, Metric
 
 MIN_FACES = 30  # a subgroup with fewer is in the table, but no gap rests on it
-METRICS = ("age_mae_years", "gender_accuracy", "emotion_accuracy")
 RACE = "race"  # a column that some manifests have
 
 
 @dataclass(frozen=True)
 class Subgroup:
-    """The metrics of the faces that share a value of an attribute. Accuracies are fractions."""
+    """The headline metrics of the faces that share a value of an attribute. Accuracies are fractions."""
 
     attribute: str
     name: str
     faces: int
-    age_mae_years: Interval
-    gender_accuracy: Interval
-    emotion_accuracy: Interval
+    scores: dict[Metric, Interval]
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Gap:
     """
 
     attribute: str
-    metric: str  # of METRICS
+    metric: Metric
     best: str
     worst: str
     value: Interval
@@ -54,19 +51,28 @@ class Subgroups:
     gaps: tuple[Gap, ...]
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a subgroup, metrics with their intervals as columns."""
-        return pd.json_normalize([asdict(row) for row in self.rows], sep="_").rename(
-            columns=lambda name: name.removesuffix("_value")
+        """Return a row a subgroup, metrics with their intervals as columns."""
+        return pd.DataFrame(
+            {"attribute": row.attribute, "name": row.name, "faces": row.faces}
+            | {
+                f"{metric.name}{end}": value
+                for metric, score in row.scores.items()
+                for end, value in score.ends.items()
+            }
+            for row in self.rows
         )
 
     def gaps_to_frame(self) -> pd.DataFrame:
-        """A row an attribute and metric."""
-        rows = [(g.attribute, g.metric, g.best, g.worst, g.value.value, g.value.low, g.value.high) for g in self.gaps]
-        return pd.DataFrame(rows, columns=["attribute", "metric", "best", "worst", "gap", "gap_low", "gap_high"])
+        """Return a row an attribute and metric."""
+        return pd.DataFrame(
+            {"attribute": gap.attribute, "metric": gap.metric.name, "best": gap.best, "worst": gap.worst}
+            | {f"gap{end}": value for end, value in gap.value.ends.items()}
+            for gap in self.gaps
+        )
 
 
 def attributes_of(table: pd.DataFrame) -> dict[str, pd.Series[str]]:
-    """The subgroup of each face of a manifest by attribute, NaN where unknown; attributes that no face has are absent.
+    """Return each face's subgroup by attribute, NaN where unknown; an attribute that no face has is left out.
 
     Race by gender is there because an error may be hidden in either alone (Buolamwini and Gebru 2018).
     """
@@ -81,7 +87,8 @@ def attributes_of(table: pd.DataFrame) -> dict[str, pd.Series[str]]:
 
 def compare_subgroups(predictions: Predictions, table: pd.DataFrame, rng: np.random.Generator) -> Subgroups:
     """Score every subgroup of the manifest's rows `table`, one a prediction, and compare them."""
-    scored = _by_metric(predictions, labels_of(table))
+    labels = labels_of(table)
+    scored = {metric: metric.per_face(predictions, labels) for metric in HEADLINE}
     attributes = attributes_of(table)
     everyone = np.ones(len(table), bool)
     rows = [_subgroup("all", "all", everyone, scored)] if attributes else []
@@ -94,30 +101,18 @@ def compare_subgroups(predictions: Predictions, table: pd.DataFrame, rng: np.ran
     return Subgroups(tuple(rows), tuple(gaps))
 
 
-def _subgroup(attribute: str, name: str, chosen: NDArray[np.bool_], scored: dict[str, Values]) -> Subgroup:
-    """Accuracies have Wilson's intervals, as some subgroups are a few faces, all of them right."""
-    error, gender, emotion = (values[chosen] for values in scored.values())
-    gender, emotion = gender[~np.isnan(gender)], emotion[~np.isnan(emotion)]
-    return Subgroup(
-        attribute,
-        name,
-        int(chosen.sum()),
-        age_mae_years=mean_interval(error),
-        gender_accuracy=share_interval(int(gender.sum()), len(gender)),
-        emotion_accuracy=share_interval(int(emotion.sum()), len(emotion)),
-    )
+def _subgroup(attribute: str, name: str, chosen: NDArray[np.bool_], scored: dict[Metric, Values]) -> Subgroup:
+    scores = {metric: _interval(metric, values[chosen & ~np.isnan(values)]) for metric, values in scored.items()}
+    return Subgroup(attribute, name, int(chosen.sum()), scores)
 
 
-def _by_metric(predictions: Predictions, labels: Labels) -> dict[str, Values]:
-    """What each face contributes to each of METRICS [n], NaN without the label."""
-    per_face = PerFace.of(predictions, labels)
-    return dict(
-        zip(METRICS, (per_face.age_error_years, per_face.gender_correct, per_face.emotion_correct), strict=True)
-    )
+def _interval(metric: Metric, values: Values) -> Interval:
+    """Return the mean; of shares with Wilson's interval, as some subgroups are a few faces, all of them right."""
+    return share_interval(int(values.sum()), len(values)) if metric.unit == "%" else mean_interval(values)
 
 
 def _gaps(
-    attribute: str, members: dict[str, NDArray[np.bool_]], scored: dict[str, Values], rng: np.random.Generator
+    attribute: str, members: dict[str, NDArray[np.bool_]], scored: dict[Metric, Values], rng: np.random.Generator
 ) -> Iterator[Gap]:
     for metric, values in scored.items():
         known = {name: values[chosen & ~np.isnan(values)] for name, chosen in members.items()}
@@ -128,7 +123,7 @@ def _gaps(
         resampled = np.stack([resampled_means(of_group, rng) for of_group in large.values()])
         noise = resampled - np.array(list(means.values()))[:, None]
         smallest, largest = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
-        best, worst = (smallest, largest) if metric == "age_mae_years" else (largest, smallest)
+        best, worst = (smallest, largest) if metric.better == "lower" else (largest, smallest)
         gap = cautious_interval(means[largest] - means[smallest], np.ptp(resampled, axis=0), np.ptp(noise, axis=0))
         yield Gap(attribute, metric, best, worst, gap)
 
@@ -140,5 +135,5 @@ def _named(
 
 
 def _in_order(values: pd.Series[str]) -> list[str]:
-    """Age groups by age, which is their alphabetical order too, and all else by name."""
+    """Return age groups by age, which is their alphabetical order too, and all else by name."""
     return sorted(values.dropna().unique())

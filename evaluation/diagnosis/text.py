@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from contract.samples import Samples
-from contract.spec import Predictions
 from evaluation.diagnosis.age_error import AgeError
 from evaluation.diagnosis.calibration import Calibration
 from evaluation.diagnosis.confusion import Confusion
-from evaluation.diagnosis.numbers import Diagnosis, diagnose, write_tables, write_text
-from evaluation.diagnosis.subgroups import MIN_FACES, Gap, Subgroup, Subgroups
+from evaluation.diagnosis.diagnose import Diagnosis
+from evaluation.diagnosis.subgroups import MIN_FACES, Gap, Subgroups
 from evaluation.intervals import Interval
+from evaluation.metrics import HEADLINE, Metric
+from evaluation.text import markdown_table
 
 NO_PICTURES: Mapping[str, str] = {}
-METRIC_NAMES = {
-    "age_mae_years": "age MAE (years)",
-    "gender_accuracy": "gender accuracy (points)",
-    "emotion_accuracy": "emotion accuracy (points)",
-}
 INTERVALS = (
     "In brackets 95 % intervals: bootstrap, for ECE and gaps with what chance alone adds taken off the lower end; "
     "Wilson's for shares of single classes and subgroups, some of which are a few faces."
 )
 
 
-def write_numbers(predictions: Predictions, samples: Samples, folder: Path, *, title: str) -> None:
-    """Diagnose and write the CSVs and diagnosis.md, without pictures."""
-    diagnosis = diagnose(predictions, samples)
-    write_tables(diagnosis, predictions, samples, folder)
-    write_text(f"# {title}\n\n{to_markdown(diagnosis)}\n", folder)
-
-
 def to_markdown(diagnosis: Diagnosis, pictures: Mapping[str, str] = NO_PICTURES, *, level: int = 2) -> str:
-    """All sections; `pictures` are paths by section: calibration, age_error, confusion, subgroups, worst_<head>."""
+    """Return all sections; `pictures` are paths by section (calibration, age_error, ..., worst_<head>)."""
     sections = {
         "calibration": ("Calibration", calibration_table(diagnosis.calibration.values())),
         "age_error": ("Error by age", _age_error(diagnosis.age_error) if diagnosis.age_error else ""),
@@ -56,7 +43,7 @@ def to_markdown(diagnosis: Diagnosis, pictures: Mapping[str, str] = NO_PICTURES,
 
 
 def calibration_table(calibrations: Iterable[Calibration]) -> str:
-    """A row a head; empty without any."""
+    """Return a row a head; empty without any."""
     rows = [
         (
             c.head,
@@ -68,22 +55,28 @@ def calibration_table(calibrations: Iterable[Calibration]) -> str:
         )
         for c in calibrations
     ]
-    return _table(["head", "faces", "mean confidence (%)", "accuracy (%)", "ECE (points)", "Brier score"], rows)
+    return (
+        ""
+        if not rows
+        else markdown_table(
+            ["head", "faces", "mean confidence (%)", "accuracy (%)", "ECE (points)", "Brier score"], rows
+        )
+    )
 
 
 def gap_table(gaps: Iterable[Gap]) -> str:
-    """A row a metric and attribute; empty without any."""
+    """Return a row a metric and attribute; empty without any."""
     rows = [
         (
-            METRIC_NAMES[g.metric],
+            g.metric.change_title,
             g.attribute,
             g.best,
             g.worst,
-            g.value.text() if g.metric == "age_mae_years" else g.value.text(scale=100),
+            g.value.text(scale=g.metric.scale),
         )
-        for g in sorted(gaps, key=lambda gap: list(METRIC_NAMES).index(gap.metric))
+        for g in sorted(gaps, key=lambda gap: HEADLINE.index(gap.metric))
     ]
-    return _table(["metric", "between", "best", "worst", "gap"], rows, text_columns=4)
+    return "" if not rows else markdown_table(["metric", "between", "best", "worst", "gap"], rows, text_columns=4)
 
 
 def _age_error(error: AgeError) -> str:
@@ -93,7 +86,7 @@ def _age_error(error: AgeError) -> str:
         f"are within {error.median_years:.2f} years, nine in ten within {error.p90_years:.2f}. A mean error above 0 is "
         "being taken for older."
     )
-    return summary + "\n\n" + _table(["age (years)", "faces", "MAE (years)", "mean error (years)"], rows)
+    return summary + "\n\n" + markdown_table(["age (years)", "faces", "MAE (years)", "mean error (years)"], rows)
 
 
 def _confusion(confusion: Confusion) -> str:
@@ -115,7 +108,7 @@ def _confusion(confusion: Confusion) -> str:
     balanced = (
         f"Balanced accuracy of {confusion.head}, the mean of the recalls: {_percent(confusion.balanced_accuracy)} %."
     )
-    return f"{balanced}\n\n{_table(header, rows)}"
+    return f"{balanced}\n\n{markdown_table(header, rows)}"
 
 
 def _subgroups(subgroups: Subgroups) -> Iterator[str]:
@@ -127,23 +120,14 @@ def _subgroups(subgroups: Subgroups) -> Iterator[str]:
     )
     if subgroups.gaps:
         yield gap_table(subgroups.gaps)
-    known = [name for name in METRIC_NAMES if any(getattr(row, name).known for row in subgroups.rows)]
-    names = {"age_mae_years": "age MAE (years)", "gender_accuracy": "gender (%)", "emotion_accuracy": "emotion (%)"}
-    rows = [(r.attribute, r.name, f"{r.faces:,}", *(_metric(r, name) for name in known)) for r in subgroups.rows]
-    yield _table(["by", "subgroup", "faces", *(names[name] for name in known)], rows, text_columns=2)
+    known = [metric for metric in HEADLINE if any(row.scores[metric].known for row in subgroups.rows)]
+    rows = [(r.attribute, r.name, f"{r.faces:,}", *(_score(r.scores[m], m) for m in known)) for r in subgroups.rows]
+    yield markdown_table(["by", "subgroup", "faces", *(metric.title for metric in known)], rows, text_columns=2)
 
 
-def _metric(row: Subgroup, name: str) -> str:
-    interval: Interval = getattr(row, name)
-    return interval.text() if name == "age_mae_years" else _percent(interval)
+def _score(interval: Interval, metric: Metric) -> str:
+    return interval.text(scale=metric.scale, digits=1 if metric.unit == "%" else 2)
 
 
 def _percent(interval: Interval) -> str:
     return interval.text(scale=100, digits=1)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 1) -> str:
-    if not rows:
-        return ""
-    rule = ["---" if i < text_columns else "---:" for i in range(len(header))]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))

@@ -29,7 +29,7 @@ class WorstFace:
 
 
 def worst_faces(predictions: Predictions, labels: Labels, count: int = COUNT) -> dict[Head, list[WorstFace]]:
-    """Per head the faces furthest off in age, or wrong with the highest confidence; heads without any are left out."""
+    """Return per head the faces furthest off, or wrong with the most confidence; heads without any are left out."""
     found: dict[Head, list[WorstFace]] = {"age": _largest_age_errors(predictions, labels, count)}
     for head in CLASSIFIERS:
         found[head] = _most_confident_errors(predictions, labels, head, count)
@@ -37,7 +37,7 @@ def worst_faces(predictions: Predictions, labels: Labels, count: int = COUNT) ->
 
 
 def to_frame(worst: dict[Head, list[WorstFace]], ids: Sequence[str]) -> pd.DataFrame:
-    """A row a face and head; `ids` are the samples' own."""
+    """Return a row a face and head; `ids` are the samples' own."""
     rows = [
         (head, ids[face.position], face.labelled, face.answered, face.badness)
         for head, faces in worst.items()

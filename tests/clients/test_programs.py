@@ -19,12 +19,12 @@ import pytest
 from PIL import Image
 
 from clients import FaceAttributesClient
-from clients.evaluate import predict_all
 from clients.messages import Call, Reply
 from clients.wire.endpoint import Endpoint
 from clients.wire.grpc import GrpcTransport
 from contract.samples import load_samples
 from contract.spec import EMOTIONS, Images
+from evaluation.run import evaluate, predict_all
 from serving.server import TritonServer
 from tests.clients.material import make_dataset
 
@@ -137,15 +137,16 @@ def test_evaluate_prints_the_report_and_writes_it(url: str, pictures: Images, tm
     assert table["samples"].iloc[:-1].sum() == table["samples"].iloc[-1] == len(pictures)
 
 
-def test_evaluate_writes_the_diagnosis_in_numbers(
+def test_evaluate_writes_the_diagnosis_in_numbers_and_pictures(
     triton_server: TritonServer, pictures: Images, tmp_path: Path
 ) -> None:
     manifest, folder = make_dataset(tmp_path, pictures), tmp_path / "diagnosis"
     done = run("evaluate", "--url", triton_server.grpc_url, "--manifest", manifest, "--diagnosis", folder)
     assert done.returncode == 0, done.stderr
-    assert "## Calibration" in (folder / "diagnosis.md").read_text()
+    assert "![Calibration](calibration.png)" in (folder / "diagnosis.md").read_text()
+    assert (folder / "calibration.png").exists()
     with FaceAttributesClient(triton_server.grpc_url) as client:
-        expected = predict_all(client, load_samples(manifest))
+        expected = predict_all(client.infer_stream, load_samples(manifest))
     assert pd.read_csv(folder / "answers.csv")["age"].to_numpy() == pytest.approx(expected.age, abs=1e-3)
 
 
@@ -185,6 +186,6 @@ def test_an_evaluation_keeps_the_server_busy(triton_server: TritonServer, pictur
     with FaceAttributesClient(triton_server.grpc_url, transport=transport) as client:
         client.infer(pictures[:1])
         transport.seconds.clear()
-        predict_all(client, samples)
+        evaluate(client.infer_stream, samples, batch_size=4)
     waited_for_us = sum(seconds for count, seconds in transport.seconds.items() if count < 4)
     assert waited_for_us < 0.05 * sum(transport.seconds.values())

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from clients import (
@@ -23,10 +25,10 @@ from clients import (
     InvalidInput,
     ServerUnavailable,
 )
-from clients.evaluate import predict_all
 from clients.messages import INFER, MODEL_METADATA, Call, Operation, Reply
 from contract.samples import load_samples
 from contract.spec import IMAGE, OUTPUTS, Images, Predictions
+from evaluation.run import evaluate
 from serving.server import TritonServer
 from tests.clients.material import make_dataset
 
@@ -219,17 +221,17 @@ def test_an_evaluation_outlives_its_server_and_loses_no_face(
         FaceAttributesClient(url, timeout_s=60, retry_for_s=60, shared_memory=shared_memory) as client,
         ThreadPoolExecutor(1) as background,
     ):
-        unbroken = predict_all(client, samples)
-        broken = background.submit(predict_all, client, samples, in_flight=4)
+        unbroken = evaluate(client.infer_stream, samples, batch_size=4).report
+        broken = background.submit(evaluate, partial(client.infer_stream, in_flight=4), samples, batch_size=4)
         wait_until_busy(client)
         mortal_server.kill()
         assert not broken.done()
         time.sleep(0.5)
         mortal_server.start()
-        found = broken.result(timeout=120)
-    np.testing.assert_allclose(found.age, unbroken.age, rtol=1e-4)
-    np.testing.assert_allclose(found.gender, unbroken.gender, atol=1e-4)
-    np.testing.assert_allclose(found.emotion, unbroken.emotion, atol=1e-4)
+        report = broken.result(timeout=120).report
+    assert report.overall.samples == len(samples)
+    found, expected = report.to_frame(), unbroken.to_frame()
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("shared_memory", [False, True])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from contract.spec import EMOTIONS, IMAGE, OUTPUTS, Images
-from convert.export_onnx import ExportError, check, export
+from convert.export_onnx import ExportError, check_export, export
 from convert.serving_model import ServingModel
 from training.network.checkpoint import Checkpoint
 from training.network.model import AgeGenderNet
@@ -101,4 +101,4 @@ def test_a_model_that_answers_otherwise_is_not_written(exported: Path, checkpoin
     other = dataclasses.replace(checkpoint, network=AgeGenderNet().eval())
     torch.nn.init.constant_(other.network.age_head[-1].bias, 50.0)
     with pytest.raises(ExportError, match="Nothing was written"):
-        check(onnx.load(exported), ServingModel(other), images, "fp32")
+        check_export(onnx.load(exported), ServingModel(other), images, "fp32")

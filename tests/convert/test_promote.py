@@ -15,79 +15,28 @@ import tritonclient.grpc as grpc
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
-from contract.samples import Labels, load_samples
-from contract.spec import DECODE_MODEL_NAME, ENCODED_IMAGE, ENSEMBLE_NAME, IMAGE, MODEL_NAME, Images, Predictions
+from contract.samples import load_samples
+from contract.spec import DECODE_MODEL_NAME, ENCODED_IMAGE, ENSEMBLE_NAME, IMAGE, MODEL_NAME, Images
 from convert.engine.manifest import manifest_path
-from convert.promote import GROUP, OVERALL, PromoteConfig, RejectedError, promote, roll_back
-from convert.promotion.acceptance import Margins, compare, to_markdown
+from convert.errors import ModelFileError
+from convert.promote import PromoteConfig, RejectedError, checks_table, promote, roll_back
 from convert.promotion.model_control import ModelControlError, load_version
 from convert.promotion.versions import ModelVersions, VersionError, check_highest_is_served
-from convert.runtimes import ModelFileError, load
-from evaluation.metrics import Report, score
+from convert.runtimes import load
+from evaluation.agreement import Check
+from evaluation.limits import Limits
 from serving.server import ANY_PORTS, TritonServer
 from tests.convert.conftest import Models
 
-ANYTHING = Margins(1000, 1, 1)
+ANYTHING = Limits(age_mae_years=1000, gender_accuracy=1, emotion_accuracy=1)
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-# The decision
-
-
-def report(*, age_error: float = 2.0, wrong_gender: int = 0, young: int = 40, labels: Labels | None = None) -> Report:
-    """Of 100 faces, `young` of them five years old and the rest 35; the errors fall on the young ones first."""
-    age = np.where(np.arange(100) < young, 5, 35).astype(np.float32)
-    emotion = np.tile(np.eye(8, dtype=np.float32)[4], (100, 1))
-    labels = labels or Labels(age, np.zeros(100, np.float32), emotion)
-    gender = (np.arange(100) < wrong_gender).astype(np.float32)
-    return score(Predictions(age + np.float32(age_error), gender, emotion), labels)
-
-
-def failures(candidate: Report, incumbent: Report) -> list[tuple[str, str]]:
-    checks = compare(candidate, incumbent, overall=OVERALL, group=GROUP)
-    return [(check.group, check.metric) for check in checks if not check.passed]
-
-
-def test_a_model_is_as_good_as_itself() -> None:
-    assert failures(report(), report()) == []
-
-
-def test_a_better_model_passes_in_every_score() -> None:
-    assert failures(report(age_error=1), report(age_error=2, wrong_gender=30)) == []
-
-
-def test_a_loss_within_the_margin_passes_and_one_past_it_fails() -> None:
-    assert failures(report(age_error=2 + 0.9 * OVERALL.age_mae_years), report()) == []
-    assert failures(report(age_error=2 + 1.1 * OVERALL.age_mae_years), report()) == [("all", "age_mae_years")]
-
-
-def test_an_age_group_can_fail_although_the_whole_passes() -> None:
-    # One face of 100 and of 40: within an overall margin of 1 point, past a group's of 2.
-    checks = compare(report(wrong_gender=1), report(), overall=replace(OVERALL, gender_accuracy=0.01), group=GROUP)
-    assert [(check.group, check.metric) for check in checks if not check.passed] == [("0-9", "gender_accuracy")]
-
-
-@pytest.mark.parametrize(("young", "expected"), [(30, []), (31, [("0-9", "gender_accuracy")])])
-def test_only_age_groups_of_more_than_thirty_faces_count(young: int, expected: list[tuple[str, str]]) -> None:
-    checks = compare(report(wrong_gender=20, young=young), report(young=young), overall=ANYTHING, group=GROUP)
-    assert [(check.group, check.metric) for check in checks if not check.passed] == expected
-
-
-def test_a_score_that_no_face_has_a_label_for_is_left_out() -> None:
-    labels = Labels(
-        np.full(100, 20, np.float32), np.full(100, np.nan, np.float32), np.full((100, 8), np.nan, np.float32)
-    )
-    checks = compare(report(labels=labels), report(labels=labels), overall=OVERALL, group=GROUP)
-    assert {check.metric for check in checks} == {"age_mae_years"}
-
-
-def test_reports_of_different_faces_are_not_compared() -> None:
-    with pytest.raises(ValueError, match="different faces"):
-        compare(report(young=40), report(young=50), overall=OVERALL, group=GROUP)
+# The decision, which tests/evaluation/test_agreement.py is about
 
 
 def test_the_table_names_what_failed() -> None:
-    table = to_markdown(compare(report(wrong_gender=2), report(), overall=OVERALL, group=ANYTHING))
+    table = checks_table([Check("all", 100, "gender_accuracy", 1.0, 0.98, 0.02, 0.005)])
     assert "| all | 100 | gender accuracy | 1.0000 | 0.9800 | +0.0200 | 0.005 | **fail** |" in table
 
 
@@ -128,7 +77,7 @@ def test_a_rejected_candidate_leaves_the_repository_as_it_was(model_folder: Path
     before = sorted(model_folder.rglob("*"))
     config = promotion(model_folder, models, faces)
     with pytest.raises(RejectedError, match="worse than version 1"):
-        promote(ModelVersions(model_folder), replace(config, overall=Margins(-1000, 1, 1)))
+        promote(ModelVersions(model_folder), replace(config, overall=Limits(age_mae_years=-1000)))
     assert sorted(model_folder.rglob("*")) == before
 
 

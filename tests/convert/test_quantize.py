@@ -14,18 +14,19 @@ from onnx import TensorProto, numpy_helper
 from contract.samples import (
     IMAGES_NAME,
     MANIFEST_NAME,
-    Labels,
     ManifestError,
     load_samples,
     read_manifest,
     write_manifest,
 )
 from convert.engine.source import SourceModelError, file_sha256, for_tensorrt, read_source, signed
-from convert.int8.gate import Limits, excesses
+from convert.errors import ModelFileError
 from convert.int8.ranges import CalibrationOptions, training_faces
-from convert.quantize import GateError, QuantizeConfig, check, main, quantize
-from convert.runtimes import ModelFileError, load
-from evaluation.metrics import Predict
+from convert.parity import ParityConfig, compare
+from convert.quantize import GateError, QuantizeConfig, check_int8, main, quantize
+from convert.runtimes import load
+from evaluation.limits import Limits
+from evaluation.run import Predict
 from tests.convert.conftest import Models
 
 IMAGE_CONVOLUTIONS = 22  # of 25; the other three make the maps of the spatial attention
@@ -213,36 +214,21 @@ def test_only_a_float_model_is_quantized(config: QuantizeConfig, int8: Path) -> 
 def test_the_file_for_onnxruntime_is_checked_there(
     config: QuantizeConfig, for_onnxruntime: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    check(replace(config, target="onnxruntime"), for_onnxruntime)
+    check_int8(replace(config, target="onnxruntime"), for_onnxruntime)
     assert "int8 in onnxruntime against fp32" in capsys.readouterr().out
 
 
-def labels(count: int, *, gender: float = 0.0, emotion: float = 0.125) -> Labels:
-    return Labels(
-        np.full(count, 30, np.float32), np.full(count, gender, np.float32), np.full((count, 8), emotion, np.float32)
-    )
-
-
-def changes(*, years: float = 0.0, gender: float = 0.0, emotion: float = 0.0) -> pd.DataFrame:
-    row = {"age_mae_years_change": years, "gender_accuracy_change": gender, "emotion_accuracy_change": emotion}
-    return pd.DataFrame([{"group": "0-9"} | dict.fromkeys(row, -1.0), {"group": "all"} | row])
-
-
-def test_each_score_has_its_limit_and_may_improve() -> None:
-    assert excesses(changes(years=0.05, gender=-0.002, emotion=-0.003), labels(10_000), Limits()) == []
-    assert excesses(changes(years=-9, gender=0.5, emotion=0.5), labels(10_000), Limits()) == []
-    found = excesses(changes(years=0.051, gender=-0.0021, emotion=-0.0031), labels(10_000), Limits())
-    assert [line.split()[0] for line in found] == ["age", "gender", "emotion"]
-
-
-def test_one_face_of_a_small_dataset_is_allowed_and_two_are_not() -> None:
-    assert excesses(changes(gender=-1 / 90), labels(90), Limits()) == []
-    assert len(excesses(changes(gender=-2 / 90), labels(90), Limits())) == 1
-
-
-def test_a_score_without_labels_is_not_judged() -> None:
-    missing = labels(100, gender=np.nan, emotion=np.nan)
-    assert excesses(changes(years=np.nan, gender=np.nan, emotion=np.nan), missing, Limits()) == []
+def test_parity_holds_an_int8_model_to_its_scores_in_each_runtime_of_onnx(
+    int8: Path, models: Models, manifest: Path
+) -> None:
+    config = ParityConfig(manifest, models.checkpoint, int8_onnx=int8, int8=ANY)
+    table, failures = compare(config, load_samples(manifest))
+    assert failures == []
+    largest = table[table["group"] == "all"].set_index("runtime")["age_years_max"]
+    assert list(largest.index) == ["onnx int8", "openvino int8"]
+    assert (largest > 1e-4).all()  # it is another arithmetic
+    _, failures = compare(replace(config, runtimes=("torch", "onnx"), int8=NONE), load_samples(manifest))
+    assert [line.split(" years")[0].rstrip("+-.0123456789") for line in failures] == ["onnx int8: age MAE "]
 
 
 # What TensorRT gets

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from contract.samples import load_samples
-from contract.spec import MAX_BATCH_SIZE, Images, Predictions
-from convert.evaluate import EvaluateConfig, evaluate_model, main
-from convert.runtimes import ModelFileError, RuntimeUnavailableError, load, runtime_for
+from contract.spec import MAX_BATCH_SIZE
+from convert.errors import ModelFileError, RuntimeUnavailableError
+from convert.evaluate import EvaluateConfig, main
+from convert.runtimes import load, runtime_for
+from evaluation.run import batchwise, evaluate
 from tests.convert.conftest import Models
 
 needs_no_tensorrt = pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed")
@@ -67,36 +69,27 @@ def test_the_suffix_says_which_runtime() -> None:
 
 def test_the_report_does_not_depend_on_the_batch_size(models: Models, faces: Path) -> None:
     predict, samples = load(models.onnx, "onnx"), load_samples(faces)
-    one, many = (evaluate_model(predict, samples, batch_size=size) for size in (7, 24))
+    one, many = (evaluate(batchwise(predict), samples, batch_size=size).report for size in (7, 24))
     assert one.overall.age_mae_years.value == pytest.approx(many.overall.age_mae_years.value, abs=1e-4)
     assert one.overall.samples == many.overall.samples == 24
-
-
-def test_a_model_that_overflows_is_an_error_and_not_a_better_score(faces: Path) -> None:
-    def overflows(images: Images) -> Predictions:
-        age = np.where(images[:, 0, 0, 0] > 100, np.inf, 30).astype(np.float32)
-        return Predictions(age, np.zeros_like(age), np.zeros((len(age), 8), np.float32))
-
-    with pytest.raises(ModelFileError, match="of 24 answers of half are not finite"):
-        evaluate_model(overflows, load_samples(faces), name="half")
 
 
 def test_evaluate_prints_the_table_and_writes_it(
     models: Models, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(EvaluateConfig(models.onnx, faces, runtime="openvino", out=tmp_path / "report.csv"))
+    main(EvaluateConfig(model=models.onnx, manifest=(faces,), runtime="openvino", out=tmp_path / "report.csv"))
     assert "| 0-9 | 12 |" in capsys.readouterr().out
     assert (tmp_path / "report.csv").read_text().count("\n") > 2
 
 
 def test_evaluate_draws_the_diagnosis_of_any_runtime(models: Models, faces: Path, tmp_path: Path) -> None:
-    main(EvaluateConfig(models.onnx, faces, diagnosis=tmp_path / "diagnosis"))
+    main(EvaluateConfig(model=models.onnx, manifest=(faces,), diagnosis=tmp_path / "diagnosis"))
     text = (tmp_path / "diagnosis" / "diagnosis.md").read_text()
-    assert "model.onnx, onnx, 24 faces" in text.splitlines()[0]
+    assert "model.onnx in onnx, test faces" in text.splitlines()[0]
     assert "![Calibration](calibration.png)" in text
     assert (tmp_path / "diagnosis" / "worst_age.png").exists()
 
 
 def test_a_batch_that_no_engine_takes_is_refused(models: Models, faces: Path) -> None:
     with pytest.raises(ModelFileError, match="batch-size"):
-        main(EvaluateConfig(models.onnx, faces, batch_size=MAX_BATCH_SIZE + 1))
+        main(EvaluateConfig(model=models.onnx, manifest=(faces,), batch_size=MAX_BATCH_SIZE + 1))

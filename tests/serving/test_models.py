@@ -32,7 +32,7 @@ from contract.spec import (
     Images,
     Predictions,
 )
-from evaluation.metrics import Predict
+from evaluation.run import Predict
 from serving.server import TritonServer
 
 NOT_AN_IMAGE = b"no picture at all"

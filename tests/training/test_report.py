@@ -12,7 +12,7 @@ import torch
 
 from contract.samples import IMAGES_NAME, MANIFEST_NAME, read_manifest, write_manifest
 from contract.spec import EMOTIONS
-from training.evaluate import EvaluateConfig, main, names_of
+from training.evaluate import EvaluateConfig, main
 from training.loop.history import HISTORY_NAME
 from training.network.checkpoint import BEST_NAME, Checkpoint, save_checkpoint
 from training.network.model import AgeGenderNet
@@ -89,17 +89,16 @@ def test_several_datasets_have_files_and_sections_of_their_own(run: Path, datase
 def test_evaluating_a_checkpoint_on_several_datasets_writes_a_table_and_a_diagnosis_of_each(
     run: Path, datasets: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(EvaluateConfig(run / BEST_NAME, tuple(datasets[1:]), out=run / "table.csv", diagnosis=run / "where"))
+    main(
+        EvaluateConfig(
+            checkpoint=run / BEST_NAME, manifest=tuple(datasets[1:]), out=run / "table.csv", diagnosis=run / "where"
+        )
+    )
     printed = capsys.readouterr().out
-    assert "fer, 20 faces" in printed
+    assert "best.safetensors on fer, 20 test faces" in printed
     assert "| **all** | **20** | **-** | **-** |" in printed
     assert (run / "table_fer.csv").exists()
     assert pd.read_csv(run / "table_utk.csv")["samples"].iloc[-1] == 20
     assert (run / "where" / "subgroups_utk.png").exists()
     assert not (run / "where" / "subgroups_fer.png").exists()
     assert "| race |" in (run / "where" / "diagnosis.md").read_text()
-
-
-def test_datasets_in_folders_of_one_name_are_told_apart() -> None:
-    manifests = [Path(folder) / MANIFEST_NAME for folder in ("a/faces", "b/faces", "b/others")]
-    assert names_of(manifests) == ["faces", "faces-2", "others"]

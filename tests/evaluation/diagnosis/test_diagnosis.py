@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from contract.samples import Labels, ManifestError, Samples, load_samples, read_manifest, write_manifest
+from contract.samples import Labels, Samples, load_samples
 from contract.spec import EMOTIONS, Predictions
 from evaluation.diagnosis.age_error import age_error
 from evaluation.diagnosis.confusion import confuse
-from evaluation.diagnosis.numbers import DIAGNOSIS_NAME, diagnose, read_answers, write_tables
+from evaluation.diagnosis.diagnose import diagnose
 from evaluation.diagnosis.subgroups import MIN_FACES, attributes_of, compare_subgroups
-from evaluation.diagnosis.text import to_markdown, write_numbers
+from evaluation.diagnosis.text import to_markdown
 from evaluation.diagnosis.worst import worst_faces
-from evaluation.metrics import score
+from evaluation.metrics import METRICS, score
 from tests.datasets import WriteDataset, random_faces
 
 NAN = float("nan")
@@ -101,12 +99,12 @@ def test_the_gap_is_between_the_largest_and_the_smallest_value_of_large_enough_s
     ages = np.array([5] * many + [15] * many + [25] * few, np.float32)
     predictions, labels = some_faces(ages.tolist(), (ages + np.repeat([1, 3, 50], [many, many, few])).tolist())
     found = compare_subgroups(predictions, table_of(labels), RNG(0))
-    gaps = {(g.attribute, g.metric): g for g in found.gaps}
+    gaps = {(g.attribute, g.metric.name): g for g in found.gaps}
     gap = gaps["age group", "age_mae_years"]
     assert (gap.best, gap.worst) == ("0-9", "10-19")
     assert (gap.value.value, gap.value.low, gap.value.high) == pytest.approx((2, 2, 2))
     rows = {(row.attribute, row.name): row for row in found.rows}
-    assert rows["age group", "20-29"].age_mae_years.value == 50  # in the table all the same
+    assert rows["age group", "20-29"].scores[METRICS["age_mae_years"]].value == 50  # in the table all the same
     assert rows["all", "all"].faces == len(ages)
 
 
@@ -114,7 +112,7 @@ def test_the_better_gender_is_the_one_with_the_higher_accuracy() -> None:
     predictions, labels = random_faces(200)
     always_male = Predictions(predictions.age, np.ones(200, np.float32), predictions.emotion)
     gaps = compare_subgroups(always_male, table_of(labels), RNG(0)).gaps
-    [gap] = [g for g in gaps if (g.attribute, g.metric) == ("gender", "gender_accuracy")]
+    [gap] = [g for g in gaps if (g.attribute, g.metric.name) == ("gender", "gender_accuracy")]
     assert (gap.best, gap.worst, gap.value.value) == ("male", "female", 1.0)
 
 
@@ -170,11 +168,6 @@ def answers_for(samples: Samples) -> Predictions:
     return random_faces(len(samples), seed=3)[0]
 
 
-def without(samples: Samples, *columns: str) -> Samples:
-    table = samples.table.assign(**dict.fromkeys(columns, NAN))
-    return Samples(samples.folder, table, samples.packed, samples.rows)
-
-
 def test_a_number_has_the_same_interval_in_the_diagnosis_as_in_the_report(samples: Samples) -> None:
     answers = answers_for(samples)
     found, overall = diagnose(answers, samples), score(answers, samples.labels).overall
@@ -191,51 +184,6 @@ def test_the_text_has_a_section_for_everything_with_intervals(samples: Samples) 
     assert "![Calibration](c.png)" in text
     assert "[age](w.png)" in text
     assert "nan" not in text
-
-
-@pytest.mark.parametrize(
-    ("missing", "absent", "present"),
-    [
-        (("age", "gender"), ("Error by age", "Subgroups", "| gender |"), ("| emotion |",)),
-        (EMOTIONS, ("| emotion |", "emotion (%)"), ("Error by age", "Subgroups", "| gender |")),
-    ],
-    ids=["only emotion", "no emotion"],
-)
-def test_what_a_dataset_has_no_labels_for_is_left_out(
-    samples: Samples, tmp_path: Path, missing: tuple[str, ...], absent: tuple[str, ...], present: tuple[str, ...]
-) -> None:
-    lacking = without(samples, *missing)
-    write_numbers(answers_for(lacking), lacking, tmp_path / "diagnosis", title="Title")
-    text = (tmp_path / "diagnosis" / DIAGNOSIS_NAME).read_text()
-    assert text.startswith("# Title\n")
-    assert "nan" not in text
-    assert not [words for words in absent if words in text]
-    assert all(words in text for words in present)
-    names = {path.name for path in (tmp_path / "diagnosis").iterdir()}
-    assert ("confusion_emotion.csv" in names) == ("age" in missing)
-    assert ("age_error.csv" in names) == ("age" not in missing)
-
-
-def test_answers_are_read_back_digit_for_digit_and_those_of_other_faces_are_refused(
-    samples: Samples, tmp_path: Path
-) -> None:
-    answers = answers_for(samples)
-    write_tables(diagnose(answers, samples), answers, samples, tmp_path)
-    read = read_answers(tmp_path / "answers.csv", samples)
-    for name in ("age", "gender", "emotion"):
-        np.testing.assert_array_equal(getattr(read, name), getattr(answers, name))
-    with pytest.raises(ManifestError, match="other faces"):
-        read_answers(tmp_path / "answers.csv", samples.take(slice(1, None)))
-    with pytest.raises(ManifestError, match="holds no answers"):
-        read_answers(tmp_path / "absent.csv", samples)
-
-
-def test_ids_that_look_like_numbers_stay_what_they_are(write_dataset: WriteDataset, tmp_path: Path) -> None:
-    manifest = write_dataset("holdout", "holdout")
-    write_manifest(read_manifest(manifest).assign(id=["1e5", "007"]), manifest)
-    samples = load_samples(manifest)
-    write_numbers(answers_for(samples), samples, tmp_path / "out", title="Title")
-    assert len(read_answers(tmp_path / "out" / "answers.csv", samples)) == 2
 
 
 def test_a_model_that_overflowed_or_lost_faces_is_refused(samples: Samples) -> None:

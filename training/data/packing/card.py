@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluation.metrics import baselines_of
 from contract.samples import COLUMNS, PARTS, ROLES, Protocol, labels_of
 from contract.spec import AGE_GROUPS, EMOTIONS, GENDERS, age_group_index
+from evaluation.metrics import baselines_of
+from evaluation.text import markdown_table
 from training.data.faces import Faces, Rejection
 
 _UNLABELLED = "not labelled"
@@ -48,7 +49,7 @@ def _role_table(table: pd.DataFrame, protocols: Sequence[Protocol]) -> str:
         for protocol in protocols
         for role, parts in ROLES[protocol].items()
     ]
-    return _markdown(["protocol", "role", "splits", "faces"], rows, numbers_from=3)
+    return markdown_table(["protocol", "role", "splits", "faces"], rows, text_columns=3)
 
 
 def _split_table(table: pd.DataFrame) -> str:
@@ -59,7 +60,7 @@ def _split_table(table: pd.DataFrame) -> str:
         present = [value for value in (*order, _UNLABELLED) if (values == value).any()]
         if present != [_UNLABELLED]:
             rows += [[f"{title} {value}", *_counts(table, parts, values == value)] for value in present]
-    return _markdown(["", *parts, "all"], rows, numbers_from=1)
+    return markdown_table(["", *parts, "all"], rows)
 
 
 def _counts(table: pd.DataFrame, parts: Sequence[str], chosen: Any) -> list[str]:
@@ -91,7 +92,7 @@ def _baselines(holdout: pd.DataFrame) -> str:
         (f"always {found.emotion}", found.emotion_accuracy, f"{found.emotion_accuracy:.2%}"),
     ]
     rows = [[answer, text] for answer, value, text in answers if not math.isnan(value)]
-    return _markdown(["answer", "score"], rows, numbers_from=1)
+    return markdown_table(["answer", "score"], rows)
 
 
 def _rejection_table(rejections: Sequence[Rejection]) -> str:
@@ -99,9 +100,4 @@ def _rejection_table(rejections: Sequence[Rejection]) -> str:
         return "Nothing."
     counts = Counter(rejection.reason for rejection in rejections)
     rows = [[reason, f"{count:,}"] for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-    return "Listed in `rejected.csv`.\n\n" + _markdown(["reason", "count"], rows, numbers_from=1)
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int) -> str:
-    rule = ["---" if i < numbers_from else "---:" for i in range(len(header))]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
+    return "Listed in `rejected.csv`.\n\n" + markdown_table(["reason", "count"], rows)

@@ -6,23 +6,28 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from contract.samples import Samples, load_samples
+from contract.samples import IMAGES_NAME, Samples, load_samples
 from contract.spec import EMOTIONS, Predictions
 from evaluation.diagnosis.contact_sheet import write_contact_sheet
-from evaluation.diagnosis.drawn import DiagnosisConfig, main, write_diagnosis
-from evaluation.diagnosis.numbers import diagnose, write_tables
+from evaluation.diagnosis.written import write_diagnosis
 from evaluation.metrics import score
 from evaluation.plots import plot_age_groups
+from tests.datasets import WriteDataset
 
 NAN = float("nan")
 PICTURES = {"calibration", "age_error", "confusion", "subgroups", "worst_age", "worst_gender", "worst_emotion"}
 
 
 @pytest.fixture
-def samples(manifest: Path) -> Samples:
+def samples(write_dataset: WriteDataset) -> Samples:
+    """Faces of a flat colour each."""
+    manifest = write_dataset(*["holdout"] * 40)
+    colours = np.random.default_rng(0).integers(0, 256, (40, 1, 1, 3), dtype=np.uint8)
+    np.save(manifest.with_name(IMAGES_NAME), np.tile(colours, (1, 128, 128, 1)))
     return load_samples(manifest)
 
 
@@ -58,17 +63,47 @@ def test_several_datasets_have_their_names_in_the_files_and_their_own_sections(
     assert "nan" not in text
 
 
-def test_answers_of_a_server_become_every_picture_and_a_text_that_shows_or_links_each(
-    manifest: Path, samples: Samples, tmp_path: Path
-) -> None:
-    answers, out = answers_for(samples), tmp_path / "drawn"
-    write_tables(diagnose(answers, samples), answers, samples, tmp_path)
-    main(DiagnosisConfig(tmp_path / "answers.csv", manifest, out))
-    assert stems(out) == PICTURES
-    linked = re.findall(r"\]\(([^)]*)\)", (out / "diagnosis.md").read_text())
+def test_every_picture_is_shown_or_linked_in_the_text(samples: Samples, tmp_path: Path) -> None:
+    write_diagnosis({"any": (answers_for(samples), samples)}, tmp_path, title="Title")
+    assert stems(tmp_path) == PICTURES
+    linked = re.findall(r"\]\(([^)]*)\)", (tmp_path / "diagnosis.md").read_text())
     assert sorted(linked) == sorted(f"{stem}.png" for stem in PICTURES)
-    for name in ("subgroups.csv", "calibration.csv", "worst.csv"):
-        assert (out / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("missing", "absent", "present"),
+    [
+        (("age", "gender"), ("Error by age", "Subgroups", "| gender |"), ("| emotion |",)),
+        (EMOTIONS, ("| emotion |", "emotion accuracy (%)"), ("Error by age", "Subgroups", "| gender |")),
+    ],
+    ids=["only emotion", "no emotion"],
+)
+def test_what_a_dataset_has_no_labels_for_is_left_out(
+    samples: Samples, tmp_path: Path, missing: tuple[str, ...], absent: tuple[str, ...], present: tuple[str, ...]
+) -> None:
+    lacking = without(samples, *missing)
+    write_diagnosis({"any": (answers_for(lacking), lacking)}, tmp_path / "diagnosis", title="Title")
+    text = (tmp_path / "diagnosis" / "diagnosis.md").read_text()
+    assert text.startswith("# Title\n")
+    assert "nan" not in text
+    assert not [words for words in absent if words in text]
+    assert all(words in text for words in present)
+    names = {path.name for path in (tmp_path / "diagnosis").iterdir()}
+    assert ("confusion_emotion.csv" in names) == ("age" in missing)
+    assert ("age_error.csv" in names) == ("age" not in missing)
+
+
+def test_answers_are_written_digit_for_digit_with_ids_as_they_are(samples: Samples, tmp_path: Path) -> None:
+    answers, ids = answers_for(samples), [f"{number:03}" for number in range(len(samples) - 1)] + ["1e5"]
+    renamed = Samples(samples.folder, samples.table.assign(id=ids), samples.packed, samples.rows)
+    write_diagnosis({"any": (answers, renamed)}, tmp_path, title="Title")
+    read = pd.read_csv(
+        tmp_path / "answers.csv", dtype=dict.fromkeys(("age", "gender", *EMOTIONS), np.float32) | {"id": str}
+    )
+    assert read["id"].tolist() == ids
+    np.testing.assert_array_equal(read["age"], answers.age)
+    np.testing.assert_array_equal(read["gender"], answers.gender)
+    np.testing.assert_array_equal(read[list(EMOTIONS)], answers.emotion)
 
 
 def test_the_contact_sheet_shows_the_worst_faces_in_order(samples: Samples, tmp_path: Path) -> None:

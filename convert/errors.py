@@ -1,0 +1,9 @@
+"""What can be wrong with a runtime or a model file, wherever it is loaded."""
+
+
+class RuntimeUnavailableError(RuntimeError):
+    """The runtime is not installed, or this machine cannot run it; the message says what to do."""
+
+
+class ModelFileError(ValueError):
+    """The file does not exist or is not what the runtime loads; the message says how to make it."""
