@@ -1,10 +1,10 @@
 """How fast training is on this hardware, and what it waits for: real steps under torch's profiler.
 
-    python -m training.profile --manifest data/ffhq/manifest.csv --half-resolution-share 0.5 --steps 50
+    python -m training.profile --manifest data/ffhq/manifest.csv --resolution 128 --first-resolutions 64 --steps 50
     python -m training.profile --manifest data/ffhq/manifest.csv --compile --csv speed.csv --trace trace.json
 
 Takes every setting of training.train. Images/s are of steps without the profiler, the shares of as many with it. A
-recipe that begins at half resolution is measured at both. Nothing is trained that stays.
+run of several resolutions is measured at each. Nothing is trained that stays.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -80,11 +80,11 @@ class Measured:
         return {**measured.pop("conditions"), **measured}
 
 
-def measure(trainer: Trainer, config: ProfileConfig, *, halved: bool) -> Measured:
-    """Run and time steps of the trainer, at half its resolution or at the full."""
+def measure(trainer: Trainer, config: ProfileConfig, *, side_px: int) -> Measured:
+    """Run and time steps of the trainer at one of its resolutions."""
     steps, train, device = config.steps, trainer.config, trainer.device
     positions = list(islice(cycle(trainer.shuffled(0)), config.warm_up_steps + 2 * steps))
-    prepared = trainer.prepared(Batches(trainer.train_faces, positions, trainer.ranks, (train.seed,)), halved=halved)
+    prepared = trainer.prepared(Batches(trainer.train_faces, positions, trainer.ranks, (train.seed,)), side_px=side_px)
     sums = EpochSums(device)
 
     def run(count: int) -> float:
@@ -103,8 +103,8 @@ def measure(trainer: Trainer, config: ProfileConfig, *, halved: bool) -> Measure
     with profile(activities=activities) as profiler:
         profiled_s = run(steps)
     if config.trace and trainer.ranks.main:
-        profiler.export_chrome_trace(str(config.trace.with_stem(config.trace.stem + ("_half" if halved else ""))))
-    conditions, images_per_s = _conditions(trainer, steps, halved=halved), steps * train.batch_size / seconds
+        profiler.export_chrome_trace(str(config.trace.with_stem(f"{config.trace.stem}_{side_px}")))
+    conditions, images_per_s = _conditions(trainer, steps, side_px), steps * train.batch_size / seconds
     return Measured(
         conditions,
         images_per_s,
@@ -118,14 +118,14 @@ def measure(trainer: Trainer, config: ProfileConfig, *, halved: bool) -> Measure
     )
 
 
-def _conditions(trainer: Trainer, steps: int, *, halved: bool) -> Conditions:
+def _conditions(trainer: Trainer, steps: int, side_px: int) -> Conditions:
     train = trainer.config
     return Conditions(
         device=device_name(trainer.device),
         ranks=trainer.ranks.count,
         torch=torch.__version__,
         recipe=train.recipe,
-        side_px=train.resolution // (2 if halved else 1),
+        side_px=side_px,
         batch_size=train.batch_size,
         precision="bf16" if trainer.bf16 else "fp32",
         compiled=trainer.step.compiled,
@@ -196,11 +196,9 @@ def _append(measured: Sequence[Measured], path: Path) -> None:
 def run_profile(config: ProfileConfig, ranks: Ranks, device: torch.device) -> list[Measured]:
     """A row for each resolution that the settings train at."""
     train = config.train
-    stages = [True, False] if train.half_resolution_share else [False]
-    # A cycle of the learning rate has to last for all steps.
-    epochs = max(train.epochs, len(stages) * (config.warm_up_steps + 2 * config.steps))
-    trainer = Trainer(replace(train, epochs=epochs), ranks, device)
-    return [measure(trainer, config, halved=halved) for halved in stages]
+    sides = sorted({train.resolution_of(epoch) for epoch in range(train.epochs)})
+    trainer = Trainer(train, ranks, device)
+    return [measure(trainer, config, side_px=side) for side in sides]
 
 
 def main(config: ProfileConfig) -> None:

@@ -17,7 +17,7 @@ RECIPES = {
         learning_rate=1e-3,
         weight_decay=0.02,
         schedule="one_cycle",
-        warm_up_share=0.15,
+        warm_up_share=0.1,
         quick_start=True,
     ),
 }

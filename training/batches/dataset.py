@@ -30,10 +30,6 @@ class Targets(NamedTuple):
     emotion: Tensor  # float32 [B, 8], sums to 1
     known: Tensor  # float32 [3], how many faces of the batch, over all ranks, have an age, a gender, an emotion
 
-    def take(self, order: Tensor) -> Targets:
-        """The same batch's faces in another order."""
-        return Targets(self.age[order], self.gender[order], self.emotion[order], self.known)
-
 
 class Batch(NamedTuple):
     """One rank's B faces of a batch."""

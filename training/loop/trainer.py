@@ -23,9 +23,9 @@ from training.loop.distributed import ALONE, Ranks, local_device
 from training.loop.finite import FiniteCheck, NonFiniteLossError
 from training.loop.hardware import multiplies_bf16
 from training.loop.history import EpochMetrics, EpochSums, Stopwatch, history_row, write_history
-from training.loop.losses import LossWeights, MultiTaskLoss, balancing_weights
+from training.loop.losses import LossWeights, MultiTaskLoss
 from training.loop.plots import plot_history
-from training.loop.state import STATE_NAME, RunState, StateError, plain
+from training.loop.state import STATE_NAME, Progress, RunState, StateError, plain
 from training.loop.step import NetworkInput, TrainingStep, training_forward
 from training.loop.stopping import StopRequest
 from training.network.checkpoint import BEST_NAME, Checkpoint, save_checkpoint
@@ -33,6 +33,7 @@ from training.network.preprocess import Preprocess
 
 # On a GPU, looking at a loss waits for the device, and asking the other ranks for the host.
 BATCHES_BETWEEN_LOOKS_ON_GPU = 50
+MIN_SIDE_PX = 32  # of a face that shows anything; below, the last stage would see one pixel
 
 
 class SettingsError(ValueError):
@@ -46,6 +47,7 @@ class Trainer:
         self.config, self.ranks = config, ranks
         self.device = device or local_device(config.device)
         self.bf16 = config.precision == "bf16" or (config.precision == "auto" and multiplies_bf16(self.device))
+        _check_resolutions(config)
         self.train_faces, self.selection_faces = self._faces("train"), self._faces("selection")
         _check_shares(len(self.shuffled(0)[0]), ranks)
         self.network_input = NetworkInput(Preprocess(config.resolution).to(self.device))
@@ -66,19 +68,18 @@ class Trainer:
         config = self.config
         return shuffled(self.train_faces, config.batch_size, seed=(config.seed, epoch), repeat=config.repeat)
 
-    def prepared(self, batches: Batches, *, first: int = 0, halved: bool) -> Iterator[tuple[Tensor, Targets]]:
+    def prepared(self, batches: Batches, *, first: int = 0, side_px: int) -> Iterator[tuple[Tensor, Targets]]:
         """What a step takes, of each batch from number `first` on."""
         for batch in batches_on(self.device, batches, first=first):
-            yield self.step.prepare(batch, halved=halved)
+            yield self.step.prepare(batch, side_px=side_px)
 
     @cached_property
     def step(self) -> TrainingStep:
-        config, emotion = self.config, self.train_faces.labels.emotion
-        balance = balancing_weights(emotion, config.emotion_balance).to(self.device) if config.emotion_balance else None
+        config = self.config
         return TrainingStep(
             config,
             self.state,
-            MultiTaskLoss(_loss_weights(config), config.emotion_smoothing, balance),
+            MultiTaskLoss(_loss_weights(config)),
             self.network_input,
             training_forward(self.state, config, self.device, self.ranks, bf16=self.bf16),
             self.bf16,
@@ -107,15 +108,16 @@ class Trainer:
         progress, config = self.state.progress, self.config
         if (config.out / STATE_NAME).exists():
             self.state.load(config, self.device)
+            _check_finished_epochs(config, progress)
             if self.ranks.main:
                 print(f"continuing {config.out} at epoch {progress.epoch + 1}, batch {progress.batch}")
         if not self.ranks.same((progress.epoch, progress.batch)):
             raise StateError(f"{config.out} is not the same on all machines; put --out where all of them see it")
 
     @property
-    def halved(self) -> bool:
-        """Whether the epoch at hand is one of those at half resolution."""
-        return self.state.progress.epoch < round(self.config.half_resolution_share * self.config.epochs)
+    def side_px(self) -> int:
+        """The network resolution of the epoch at hand."""
+        return self.config.resolution_of(self.state.progress.epoch)
 
     def _stopped_improving(self) -> bool:
         progress = self.state.progress
@@ -125,14 +127,14 @@ class Trainer:
         """Train and validate once; afterwards everything is on disk."""
         state, progress, config = self.state, self.state.progress, self.config
         _ = self.step  # compiled, where asked for, before the clock starts
-        stopwatch, first_batch, halved = Stopwatch(), progress.batch, self.halved
+        stopwatch, first_batch, side_px = Stopwatch(), progress.batch, self.side_px
         train = self._train_epoch(stopwatch)
         seconds, images = stopwatch.total_s, (progress.batch - first_batch) * config.batch_size
         selection = self._validate()
         progress.finish_epoch()
         row = history_row(
             epoch=progress.epoch,
-            resolution=config.resolution // 2 if halved else config.resolution,
+            resolution=side_px,
             learning_rate=state.optimizer.param_groups[0]["lr"],
             train=train,
             selection=selection,
@@ -142,10 +144,11 @@ class Trainer:
         progress.history.append(row)
         if isinstance(state.scheduler, ReduceLROnPlateau):
             state.scheduler.step(selection.loss)
-        best = halved or selection.loss < progress.best_loss
+        # An epoch at another resolution than the last one's is the best until a later one ends: they do not compare.
+        low = side_px != config.resolution
+        best = low or selection.loss < progress.best_loss
         if best:
-            # No epoch at half resolution stands in the way of a later one at the full: it is only kept meanwhile.
-            progress.best_loss, progress.best_epoch = (float("inf") if halved else selection.loss), progress.epoch
+            progress.best_loss, progress.best_epoch = (float("inf") if low else selection.loss), progress.epoch
         if self.ranks.main:
             self._write_epoch(row, best=best)
         return row
@@ -153,7 +156,7 @@ class Trainer:
     def _write_epoch(self, row: dict[str, float], *, best: bool) -> None:
         config, progress = self.config, self.state.progress
         if best:
-            checkpoint = Checkpoint(self.state.answering, config.resolution, plain(config), row)
+            checkpoint = Checkpoint(self.state.network, config.resolution, plain(config), row)
             save_checkpoint(config.out / BEST_NAME, checkpoint)
         self._save()
         write_history(progress.history, config.out)
@@ -170,7 +173,7 @@ class Trainer:
         finite = FiniteCheck()
         self.state.network.train()
         with self._bar(f"epoch {progress.epoch + 1}", len(batches), progress.batch) as bar:
-            prepared = self.prepared(batches, first=progress.batch, halved=self.halved)
+            prepared = self.prepared(batches, first=progress.batch, side_px=self.side_px)
             for faces, targets in stopwatch.timed(prepared):
                 loss = self.step(faces, targets, sums, seed=(*seed, progress.batch))
                 finite.add(progress.batch, loss)
@@ -178,7 +181,7 @@ class Trainer:
                 bar.update()
                 if progress.batch % self._batches_between_looks == 0 or progress.batch == len(batches):
                     self._look(finite, batches, sums)
-        return sums.means(progress.batch, self.ranks)
+        return sums.means(_loss_weights(config), self.ranks)
 
     @property
     def _batches_between_looks(self) -> int:
@@ -206,17 +209,17 @@ class Trainer:
 
     @torch.inference_mode()
     def _validate(self) -> EpochMetrics:
-        network = self.state.answering.eval()
+        network = self.state.network.eval()
         loss = MultiTaskLoss(_loss_weights(self.config))  # the same whatever trains, so that runs can be compared
         sums = EpochSums(self.device)
         batches = Batches(self.selection_faces, in_order(self.selection_faces, self.config.batch_size), self.ranks)
         with self._bar("selection", len(batches)) as bar:
             for batch in batches_on(self.device, batches):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                    logits = network(self.network_input(batch.images, halved=self.halved))
+                    logits = network(self.network_input(batch.images, side_px=self.side_px))
                 sums.add(logits, batch.targets, loss(logits, batch.targets))
                 bar.update()
-        return sums.means(len(batches), self.ranks)
+        return sums.means(_loss_weights(self.config), self.ranks)
 
     def _bar(self, title: str, batches: int, done: int = 0) -> tqdm[NoReturn]:
         return tqdm(total=batches, initial=done, desc=title, unit="batch", leave=False, disable=not self.ranks.main)
@@ -235,6 +238,22 @@ def _check_shares(batch_size: int, ranks: Ranks) -> None:
         raise SettingsError(
             f"a batch of {batch_size} faces cannot be shared equally by {ranks.count} ranks; change --batch-size"
         )
+
+
+def _check_resolutions(config: TrainConfig) -> None:
+    first = config.first_resolutions
+    if len(first) >= max(config.epochs, 1) or not all(MIN_SIDE_PX <= side <= config.resolution for side in first):
+        raise SettingsError(
+            f"--first-resolutions {' '.join(map(str, first))} must be fewer than the {config.epochs} epochs, each from "
+            f"{MIN_SIDE_PX} to --resolution ({config.resolution})"
+        )
+
+
+def _check_finished_epochs(config: TrainConfig, progress: Progress) -> None:
+    """What is still to come may be planned anew; what was done stays. Raises StateError."""
+    done = [int(row["resolution"]) for row in progress.history]
+    if done != [config.resolution_of(epoch) for epoch in range(len(done))]:
+        raise StateError(f"{config.out} trained its epochs at {done}; give --first-resolutions that begin so")
 
 
 def _median(ages: NDArray[np.float32]) -> float:
