@@ -9,6 +9,12 @@ from typing import Literal
 from contract.samples import Protocol
 from training.batches.augmentation import Augmentation
 
+MIN_SIDE_PX = 32  # below, the network's last stage would see one pixel
+
+
+class SettingsError(ValueError):
+    """The settings do not fit together; the message says which to change."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -52,6 +58,14 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the hardware multiplies it
     compile: bool = False  # torch.compile, minutes at the start; where the compiler fails, training goes on without it
     restart: bool = False  # throw away what an earlier run left in `out`
+
+    def __post_init__(self) -> None:
+        first = self.first_resolutions
+        if first and (len(first) >= self.epochs or not all(MIN_SIDE_PX <= side <= self.resolution for side in first)):
+            raise SettingsError(
+                f"--first-resolutions {' '.join(map(str, first))}: must be fewer than --epochs ({self.epochs}), each "
+                f"from {MIN_SIDE_PX} to --resolution ({self.resolution})"
+            )
 
     def resolution_of(self, epoch: int) -> int:
         """Return the network resolution of an epoch, counted from 0."""

@@ -26,12 +26,12 @@ from torch.profiler import ProfilerActivity, profile
 from contract.files import replacing
 from contract.samples import ManifestError
 from training.batches.dataset import GATHER, Batches
-from training.config import TrainConfig
+from training.config import SettingsError, TrainConfig
 from training.loop.distributed import Ranks, local_device, started_ranks
 from training.loop.hardware import device_name, peak_memory_gib, peak_share
 from training.loop.history import EpochSums
 from training.loop.step import AUGMENT
-from training.loop.trainer import SettingsError, Trainer
+from training.loop.trainer import Trainer
 from training.network.checkpoint import CheckpointError
 from training.recipes import recipe_of
 
@@ -75,7 +75,7 @@ class Measured:
     peak_memory_gib: float
 
     def row(self) -> dict[str, Any]:
-        """One of a CSV: the conditions, then what was measured."""
+        """Return a row of a CSV: the conditions, then what was measured."""
         measured = asdict(self)
         return {**measured.pop("conditions"), **measured}
 
@@ -134,7 +134,7 @@ def _conditions(trainer: Trainer, steps: int, side_px: int) -> Conditions:
 
 
 def busy_share(intervals: Iterable[tuple[float, float]]) -> float:
-    """The part of the time from the first start to the last end that at least one of the intervals covers."""
+    """Return the part of the time from the first start to the last end that at least one interval covers."""
     ordered = sorted(intervals)
     if not ordered:
         return 0.0
@@ -169,7 +169,7 @@ def _synchronise(device: torch.device) -> None:
 
 
 def table(measured: Sequence[Measured]) -> str:
-    """The measurements side by side, a line a field."""
+    """Lay the measurements out side by side, a line a field."""
     rows = [one.row() for one in measured]
     columns = [[_shown(name, value) for name, value in row.items()] for row in rows]
     widths = [max(map(len, column)) for column in columns]
@@ -194,7 +194,7 @@ def _append(measured: Sequence[Measured], path: Path) -> None:
 
 
 def run_profile(config: ProfileConfig, ranks: Ranks, device: torch.device) -> list[Measured]:
-    """A row for each resolution that the settings train at."""
+    """Measure each resolution that the settings train at."""
     train = config.train
     sides = sorted({train.resolution_of(epoch) for epoch in range(train.epochs)})
     trainer = Trainer(train, ranks, device)

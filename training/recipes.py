@@ -24,12 +24,12 @@ RECIPES = {
 
 
 def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:
-    """The settings a command line asks for: those of its recipe, and on top what it names itself."""
+    """Return the settings a command line asks for: those of its recipe, and on top what it names itself."""
     return tyro.cli(TrainConfig, default=recipe_of(arguments), args=arguments)
 
 
 def recipe_of(arguments: Sequence[str] | None = None) -> TrainConfig:
-    """The settings of the recipe that a command line names, and nothing else of it."""
+    """Return the settings of the recipe that a command line names, and nothing else of it."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe", choices=sorted(RECIPES), default="published")
     known, _ = first.parse_known_args(arguments)

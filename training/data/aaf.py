@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tyro
 
-from training.data.faces import IMAGE_SUFFIXES, MAX_AGE_YEARS, DatasetError, Face, Faces, Rejection
+from training.data.faces import IMAGE_SUFFIXES, MAX_AGE_YEARS, DatasetError, LabelledFace, LabelledFaces, Rejection
 from training.data.packing.pack import Duplicates, one_line_errors, pack
 from training.data.splits import HashSplit
 
@@ -41,10 +41,10 @@ def main(config: AafConfig) -> str:
     return pack(collect(config), config.out, workers=config.workers, drop=drop)
 
 
-def collect(config: AafConfig) -> Faces:
+def collect(config: AafConfig) -> LabelledFaces:
     """Find the pictures and read their names."""
     split = HashSplit(config.selection_fraction, config.holdout_fraction)
-    faces: dict[str, Face] = {}
+    faces: dict[str, LabelledFace] = {}
     rejections = []
     for image in _images(config.images):
         id_ = image.stem
@@ -55,13 +55,13 @@ def collect(config: AafConfig) -> Faces:
             rejections.append(Rejection(id_, image, "repeated name", f"of {faces[id_].image}"))
         else:
             gender = float(int(name["number"]) > LAST_FEMALE_NUMBER)
-            faces[id_] = Face(id_, image, split(id_), float(name["age"]), gender)
+            faces[id_] = LabelledFace(id_, image, split(id_), float(name["age"]), gender)
     notes = (
         f"Split by a hash of the id ({split}).",
         f"The gender is in the number: up to {LAST_FEMALE_NUMBER:05d} female, above male. Most faces are East Asian.",
         "Of equal pictures one stays, the most held out; with different labels, none.",
     )
-    return Faces("All-Age-Faces", list(faces.values()), rejections, notes)
+    return LabelledFaces("All-Age-Faces", list(faces.values()), rejections, notes)
 
 
 def _images(folder: Path) -> list[Path]:

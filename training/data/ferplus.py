@@ -17,7 +17,7 @@ from pathlib import Path
 import tyro
 
 from contract.spec import EMOTIONS
-from training.data.faces import IMAGE_SUFFIXES, DatasetError, Face, Faces, Rejection
+from training.data.faces import IMAGE_SUFFIXES, DatasetError, LabelledFace, LabelledFaces, Rejection
 from training.data.packing.pack import Duplicates, one_line_errors, pack
 
 VOTES_NAME = "fer2013new.csv"
@@ -61,11 +61,11 @@ def main(config: FerPlusConfig) -> str:
     return pack(collect(config), config.out, workers=config.workers, drop=drop)
 
 
-def collect(config: FerPlusConfig) -> Faces:
+def collect(config: FerPlusConfig) -> LabelledFaces:
     """Find the pictures and read their votes."""
     root = _root(config.images)
     images = _images(root)
-    faces: dict[str, Face] = {}
+    faces: dict[str, LabelledFace] = {}
     rejections, named = [], set()
     for number, row in enumerate(_rows(config.votes or root / VOTES_NAME)):
         found = _face(row, images, fallback_id=f"row {number}")
@@ -77,7 +77,7 @@ def collect(config: FerPlusConfig) -> Faces:
         else:
             faces[found.id] = found
     rejections += [Rejection(id_, path, "missing votes") for id_, path in images.items() if id_ not in named]
-    return Faces("FER+", list(faces.values()), rejections, _NOTES)
+    return LabelledFaces("FER+", list(faces.values()), rejections, _NOTES)
 
 
 def _root(folder: Path) -> Path:
@@ -103,7 +103,7 @@ def _rows(votes: Path) -> Iterator[Mapping[str, str]]:
         yield from table
 
 
-def _face(row: Mapping[str, str], images: Mapping[str, Path], *, fallback_id: str) -> Face | Rejection:
+def _face(row: Mapping[str, str], images: Mapping[str, Path], *, fallback_id: str) -> LabelledFace | Rejection:
     folder, split = _USAGES.get(row["Usage"], ("", ""))
     name = Path(row["Image name"].strip()).stem  # the pictures may have been stored in another format since
     id_ = f"{folder}/{name}" if folder and name else fallback_id
@@ -126,7 +126,7 @@ def _face(row: Mapping[str, str], images: Mapping[str, Path], *, fallback_id: st
         return Rejection(id_, None, "missing image")
     agreement = "majority" if _is_majority(emotions, list(others.values())) else "no majority"
     shares = tuple(votes / sum(emotions) for votes in emotions)
-    return Face(id_, image, split, emotion=shares, extra={"agreement": agreement})
+    return LabelledFace(id_, image, split, emotion=shares, extra={"agreement": agreement})
 
 
 def _is_majority(emotions: list[int], others: list[int]) -> bool:

@@ -20,7 +20,7 @@ from typing import Literal
 import tyro
 from tqdm import tqdm
 
-from training.data.faces import IMAGE_SUFFIXES, DatasetError, Face, Faces, Rejection
+from training.data.faces import IMAGE_SUFFIXES, DatasetError, LabelledFace, LabelledFaces, Rejection
 from training.data.ffhq_features import AnnotationError, FaceLabels, try_annotations
 from training.data.packing.pack import one_line_errors, pack, write_labels
 from training.data.packing.parallel import map_in_processes
@@ -69,7 +69,7 @@ def main(config: FfhqConfig) -> str:
     return pack(source, config.out, workers=config.workers)
 
 
-def collect(config: FfhqConfig, annotations: Mapping[str, Path], images: Mapping[str, Path] | None) -> Faces:
+def collect(config: FfhqConfig, annotations: Mapping[str, Path], images: Mapping[str, Path] | None) -> LabelledFaces:
     """Read the annotations (id -> file) and match them with the pictures; None: the pictures do not matter."""
     split, how_split = _split(config, annotations if images is None else annotations.keys() & images.keys())
     faces, rejections = [], []
@@ -81,11 +81,11 @@ def collect(config: FfhqConfig, annotations: Mapping[str, Path], images: Mapping
         else:
             part = "age_zero" if labels.age == 0 else split(id_)
             image = None if images is None else images[id_]
-            faces.append(Face(id_, image, part, labels.age, labels.gender, labels.emotion, _format(image)))
+            faces.append(LabelledFace(id_, image, part, labels.age, labels.gender, labels.emotion, _format(image)))
     without_annotation = {id_: path for id_, path in (images or {}).items() if id_ not in annotations}
     rejections += [Rejection(id_, path, "missing annotation") for id_, path in without_annotation.items()]
     title, notes = _origin(config.annotations)
-    return Faces(title, faces, rejections, [how_split, *notes], ("holdout", "published"))
+    return LabelledFaces(title, faces, rejections, [how_split, *notes], ("holdout", "published"))
 
 
 def _format(image: Path | None) -> dict[str, str]:
@@ -97,7 +97,7 @@ def _format(image: Path | None) -> dict[str, str]:
 
 
 def find_numbered(folder: Path, suffixes: Sequence[str], subfolders: Sequence[str]) -> dict[str, Path]:
-    """Files named like 00000.png, by number: in `folder`, in its folders of a thousand, or so in one of `subfolders`.
+    """Find files named like 00000.png, by number: in `folder`, in its folders of a thousand, or so in one of `subfolders`.
 
     Of several files with one number the first suffix counts, and the flat file before the one in a folder. Raises
     DatasetError where there is no such folder or file.

@@ -16,7 +16,7 @@ from pathlib import Path
 import tyro
 
 from contract.spec import EMOTIONS
-from training.data.faces import IMAGE_SUFFIXES, DatasetError, Face, Faces, Rejection
+from training.data.faces import IMAGE_SUFFIXES, DatasetError, LabelledFace, LabelledFaces, Rejection
 from training.data.packing.pack import Duplicates, one_line_errors, pack
 from training.data.splits import HashSplit
 
@@ -50,7 +50,7 @@ def main(config: RafDbConfig) -> str:
     return pack(collect(config), config.out, workers=config.workers, drop=drop)
 
 
-def collect(config: RafDbConfig) -> Faces:
+def collect(config: RafDbConfig) -> LabelledFaces:
     """Find the pictures; their labels and the published split are their folders' names."""
     split = HashSplit(config.selection_fraction, holdout_fraction=0)
     root = next((place for place in (config.images, config.images / "rafdb") if any(_images(place))), None)
@@ -67,7 +67,7 @@ def collect(config: RafDbConfig) -> Faces:
             rejections.append(Rejection(id_, image, "unknown emotion", f"none of {', '.join(_EMOTIONS)}"))
             continue
         part = "holdout" if folder == "test" else split(id_)
-        faces.append(Face(id_, image, part, emotion=_one_hot(_EMOTIONS[number])))
+        faces.append(LabelledFace(id_, image, part, emotion=_one_hot(_EMOTIONS[number])))
     notes = (
         f"Split as published: the test folder is the holdout. Of train {config.selection_fraction:.0%} are the "
         "selection, by a hash of the id.",
@@ -75,7 +75,7 @@ def collect(config: RafDbConfig) -> Faces:
         "The test folder is whole, as published figures need it, and its pictures are in no other split. "
         "Of other equal pictures one stays, the most held out, or none where their emotions differ.",
     )
-    return Faces("RAF-DB", faces, rejections, notes)
+    return LabelledFaces("RAF-DB", faces, rejections, notes)
 
 
 def _images(root: Path) -> Iterator[Path]:

@@ -32,7 +32,7 @@ class Stopwatch:
     data_s: float = 0.0
 
     def timed(self, batches: Iterator[Item]) -> Iterator[Item]:
-        """The same batches; the wait for each counts as data."""
+        """Yield the same batches; the wait for each counts as data."""
         while True:
             before = time.perf_counter()
             batch = next(batches, None)
@@ -119,7 +119,7 @@ def history_row(
     images_per_s: float,
     data_share: float,
 ) -> dict[str, float]:
-    """One row of history.csv; `data_share` is the part of the epoch that batches and augmentation took."""
+    """Return a row of history.csv; `data_share` is the part of the epoch that batches and augmentation took."""
     return {
         "epoch": epoch,
         "resolution": resolution,
@@ -131,16 +131,28 @@ def history_row(
     }
 
 
+def epoch_line(row: dict[str, float], epochs: int) -> str:
+    """Say a row of history in a line."""
+    return (
+        f"epoch {row['epoch']:.0f}/{epochs}: loss {row['train_loss']:.3f}, selection {row['selection_loss']:.3f}, "
+        f"age MAE {row['selection_age_mae_years']:.2f} years, gender {row['selection_gender_accuracy']:.1%}, "
+        f"emotion {row['selection_emotion_accuracy']:.1%}; {row['images_per_s']:.0f} images/s, "
+        f"data {row['data_share']:.1%} of the time"
+    )
+
+
 def best_epoch(history: pd.DataFrame) -> pd.Series:
-    """The row with the least selection loss; epochs at lower resolutions do not compare with it."""
+    """Return the row with the least selection loss; epochs at lower resolutions do not compare with it."""
     full = history[history["resolution"] == history["resolution"].max()]
     return full.iloc[int(full["selection_loss"].argmin())]
 
 
 def write_history(rows: list[dict[str, float]], run: Path) -> None:
+    """Write history.csv into a run's folder in one step."""
     with replacing(run / HISTORY_NAME) as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)
 
 
 def read_history(run: Path) -> pd.DataFrame:
+    """Read a run's history.csv, a row an epoch."""
     return pd.read_csv(run / HISTORY_NAME)

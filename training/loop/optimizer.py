@@ -15,6 +15,7 @@ CYCLE_START = 0.04  # of the learning rate: where a cycle begins
 
 
 def make_optimizer(network: AgeGenderNet, config: TrainConfig) -> Optimizer:
+    """Return the settings' optimiser of the network's parameters."""
     if config.optimizer == "adam":
         return Adam(network.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
     # Decay pulls on what multiplies features, not on biases and batch-norm parameters.

@@ -57,7 +57,7 @@ class RunState:
     def fresh(
         cls, config: TrainConfig, device: torch.device, ranks: Ranks, *, median_age_years: float, batches_per_epoch: int
     ) -> RunState:
-        """The beginning of a run, the same on every rank. Raises CheckpointError."""
+        """Begin a run, the same on every rank. Raises CheckpointError."""
         torch.manual_seed(config.seed)
         network = AgeGenderNet()
         if config.start_from:
@@ -74,6 +74,7 @@ class RunState:
         return cls(network, optimizer, scheduler, Progress())
 
     def save(self, config: TrainConfig) -> None:
+        """Write everything into the run's folder, in one step."""
         content = {
             "config": plain(config),
             "network": self.network.state_dict(),
@@ -95,6 +96,11 @@ class RunState:
         if changed := [name for name in now if name not in FREE_SETTINGS and now[name] != before.get(name)]:
             listed = ", ".join(f"{name} {before.get(name)} -> {now[name]}" for name in changed)
             raise StateError(f"{config.out} holds a run with other settings ({listed}); use another --out or --restart")
+        # What is still to come may be planned anew; what is done stays as it was.
+        done = [int(row["resolution"]) for row in content["progress"]["history"]]
+        if done != [config.resolution_of(epoch) for epoch in range(len(done))]:
+            sides = " ".join(map(str, done))
+            raise StateError(f"{config.out} trained its epochs at {sides}; give --first-resolutions that begin so")
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scheduler.load_state_dict(content["scheduler"])
@@ -103,7 +109,7 @@ class RunState:
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:
-    """The settings as JSON can hold them."""
+    """Return the settings as JSON can hold them."""
     return {name: _plain(value) for name, value in asdict(config).items()}
 
 

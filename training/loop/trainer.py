@@ -18,26 +18,20 @@ from tqdm import tqdm
 from contract.samples import Role, load_samples
 from training.batches.dataset import Batches, PackedFaces, Positions, Targets, in_order, shuffled
 from training.batches.prefetch import batches_on
-from training.config import TrainConfig
+from training.config import SettingsError, TrainConfig
 from training.loop.distributed import ALONE, Ranks, local_device
-from training.loop.finite import FiniteCheck, NonFiniteLossError
 from training.loop.hardware import multiplies_bf16
-from training.loop.history import EpochMetrics, EpochSums, Stopwatch, history_row, write_history
+from training.loop.history import EpochMetrics, EpochSums, Stopwatch, epoch_line, history_row, write_history
+from training.loop.interruption import FiniteCheck, NonFiniteLossError, StopRequest
 from training.loop.losses import LossWeights, MultiTaskLoss
 from training.loop.plots import plot_history
-from training.loop.state import STATE_NAME, Progress, RunState, StateError, plain
-from training.loop.step import NetworkInput, TrainingStep, training_forward
-from training.loop.stopping import StopRequest
+from training.loop.state import STATE_NAME, RunState, StateError, plain
+from training.loop.step import TrainingStep, training_forward
 from training.network.checkpoint import BEST_NAME, Checkpoint, save_checkpoint
-from training.network.preprocess import Preprocess
+from training.network.preprocess import Preprocess, TrainingPreprocess
 
 # On a GPU, looking at a loss waits for the device, and asking the other ranks for the host.
 BATCHES_BETWEEN_LOOKS_ON_GPU = 50
-MIN_SIDE_PX = 32  # of a face that shows anything; below, the last stage would see one pixel
-
-
-class SettingsError(ValueError):
-    """The settings do not fit together; the message says which to change."""
 
 
 class Trainer:
@@ -47,10 +41,9 @@ class Trainer:
         self.config, self.ranks = config, ranks
         self.device = device or local_device(config.device)
         self.bf16 = config.precision == "bf16" or (config.precision == "auto" and multiplies_bf16(self.device))
-        _check_resolutions(config)
         self.train_faces, self.selection_faces = self._faces("train"), self._faces("selection")
         _check_shares(len(self.shuffled(0)[0]), ranks)
-        self.network_input = NetworkInput(Preprocess(config.resolution).to(self.device))
+        self.preprocess = TrainingPreprocess(Preprocess(config.resolution).to(self.device))
         self.state = RunState.fresh(
             config,
             self.device,
@@ -65,11 +58,12 @@ class Trainer:
         return PackedFaces([load_samples(manifest, role, self.config.protocol) for manifest in self.config.manifest])
 
     def shuffled(self, epoch: int) -> list[Positions]:
+        """Return the faces of each of an epoch's batches."""
         config = self.config
         return shuffled(self.train_faces, config.batch_size, seed=(config.seed, epoch), repeat=config.repeat)
 
     def prepared(self, batches: Batches, *, first: int = 0, side_px: int) -> Iterator[tuple[Tensor, Targets]]:
-        """What a step takes, of each batch from number `first` on."""
+        """Yield what a step takes, of each batch from number `first` on."""
         for batch in batches_on(self.device, batches, first=first):
             yield self.step.prepare(batch, side_px=side_px)
 
@@ -80,7 +74,7 @@ class Trainer:
             config,
             self.state,
             MultiTaskLoss(_loss_weights(config)),
-            self.network_input,
+            self.preprocess,
             training_forward(self.state, config, self.device, self.ranks, bf16=self.bf16),
             self.bf16,
             self.ranks,
@@ -108,7 +102,6 @@ class Trainer:
         progress, config = self.state.progress, self.config
         if (config.out / STATE_NAME).exists():
             self.state.load(config, self.device)
-            _check_finished_epochs(config, progress)
             if self.ranks.main:
                 print(f"continuing {config.out} at epoch {progress.epoch + 1}, batch {progress.batch}")
         if not self.ranks.same((progress.epoch, progress.batch)):
@@ -116,7 +109,7 @@ class Trainer:
 
     @property
     def side_px(self) -> int:
-        """The network resolution of the epoch at hand."""
+        """Return the network resolution of the epoch at hand."""
         return self.config.resolution_of(self.state.progress.epoch)
 
     def _stopped_improving(self) -> bool:
@@ -162,7 +155,7 @@ class Trainer:
         write_history(progress.history, config.out)
         if progress.epoch % config.plot_every == 0:
             plot_history(config.out, f"epoch_{progress.epoch}")
-        _print_epoch(row, config.epochs)
+        print(epoch_line(row, config.epochs))
 
     def _train_epoch(self, stopwatch: Stopwatch) -> EpochMetrics:
         progress, config = self.state.progress, self.config
@@ -188,17 +181,15 @@ class Trainer:
         return BATCHES_BETWEEN_LOOKS_ON_GPU if self.device.type == "cuda" else 1
 
     def _look(self, finite: FiniteCheck, batches: Batches, sums: EpochSums) -> None:
-        """What all ranks have to do together: end at a loss that is not finite, stop, save."""
-        progress, none = self.state.progress, len(batches)
-        found = finite.first_broken()
+        """Do what all ranks must do together: end at a loss that is not finite, stop, save."""
+        progress, broken = self.state.progress, finite.first_broken()
         save_due = time.perf_counter() - self.last_save_s > self.config.save_every_s
-        broken, stop, save = self.ranks.maximum(none - (none if found is None else found), self.stop.made, save_due)
-        if broken:
-            names = ", ".join(self.train_faces.names(batches.positions[none - broken]))
-            raise NonFiniteLossError(
-                f"the loss of batch {none - broken + 1} is not finite; nothing of it was saved. Look at its faces "
-                f"({names}), or run again with a lower --learning-rate and --restart"
-            )
+        # One exchange for all three. The ranks may have broken batches of their own; the earliest is wanted, which is
+        # the one with the most batches from it to the end (0: none is broken).
+        batches_from_broken = 0 if broken is None else len(batches) - broken
+        batches_from_broken, stop, save = self.ranks.maximum(batches_from_broken, self.stop.made, save_due)
+        if batches_from_broken:
+            self._refuse(batches, len(batches) - batches_from_broken)
         if stop or save:
             progress.epoch_sums = self.ranks.sum(sums.sums)
             if self.ranks.main:
@@ -207,16 +198,24 @@ class Trainer:
         if stop:
             raise KeyboardInterrupt
 
+    def _refuse(self, batches: Batches, number: int) -> NoReturn:
+        names = ", ".join(self.train_faces.names(batches.positions[number]))
+        raise NonFiniteLossError(
+            f"the loss of batch {number + 1} is not finite; nothing of it was saved. Look at its faces "
+            f"({names}), or run again with a lower --learning-rate and --restart"
+        )
+
     @torch.inference_mode()
     def _validate(self) -> EpochMetrics:
         network = self.state.network.eval()
+        self.ranks.share_statistics(network)
         loss = MultiTaskLoss(_loss_weights(self.config))  # the same whatever trains, so that runs can be compared
         sums = EpochSums(self.device)
         batches = Batches(self.selection_faces, in_order(self.selection_faces, self.config.batch_size), self.ranks)
         with self._bar("selection", len(batches)) as bar:
             for batch in batches_on(self.device, batches):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                    logits = network(self.network_input(batch.images, side_px=self.side_px))
+                    logits = network(self.preprocess(batch.images, side_px=self.side_px))
                 sums.add(logits, batch.targets, loss(logits, batch.targets))
                 bar.update()
         return sums.means(_loss_weights(self.config), self.ranks)
@@ -240,31 +239,6 @@ def _check_shares(batch_size: int, ranks: Ranks) -> None:
         )
 
 
-def _check_resolutions(config: TrainConfig) -> None:
-    first = config.first_resolutions
-    if len(first) >= max(config.epochs, 1) or not all(MIN_SIDE_PX <= side <= config.resolution for side in first):
-        raise SettingsError(
-            f"--first-resolutions {' '.join(map(str, first))} must be fewer than the {config.epochs} epochs, each from "
-            f"{MIN_SIDE_PX} to --resolution ({config.resolution})"
-        )
-
-
-def _check_finished_epochs(config: TrainConfig, progress: Progress) -> None:
-    """What is still to come may be planned anew; what was done stays. Raises StateError."""
-    done = [int(row["resolution"]) for row in progress.history]
-    if done != [config.resolution_of(epoch) for epoch in range(len(done))]:
-        raise StateError(f"{config.out} trained its epochs at {done}; give --first-resolutions that begin so")
-
-
 def _median(ages: NDArray[np.float32]) -> float:
     """Of the known ages in years; any start will do where none is known."""
     return float(np.nanmedian(ages)) if not np.isnan(ages).all() else 30.0
-
-
-def _print_epoch(row: dict[str, float], epochs: int) -> None:
-    print(
-        f"epoch {row['epoch']:.0f}/{epochs}: loss {row['train_loss']:.3f}, selection {row['selection_loss']:.3f}, "
-        f"age MAE {row['selection_age_mae_years']:.2f} years, gender {row['selection_gender_accuracy']:.1%}, "
-        f"emotion {row['selection_emotion_accuracy']:.1%}; {row['images_per_s']:.0f} images/s, "
-        f"data {row['data_share']:.1%} of the time"
-    )
