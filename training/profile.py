@@ -27,12 +27,12 @@ from contract.files import replacing
 from contract.samples import ManifestError
 from training.batches.dataset import GATHER, Batches
 from training.config import SettingsError, TrainConfig
-from training.loop.distributed import Ranks, local_device, started_ranks
 from training.loop.hardware import device_name, peak_memory_gib, peak_share
 from training.loop.history import EpochSums
 from training.loop.step import AUGMENT
 from training.loop.trainer import Trainer
 from training.network.checkpoint import CheckpointError
+from training.network.distributed import Ranks, local_device, started_ranks
 from training.recipes import recipe_of
 
 

@@ -16,7 +16,7 @@ from torch.autograd.profiler import record_function
 from contract.samples import Labels, Samples
 from contract.spec import IMAGE
 from training.batches.augmentation import DRAWS
-from training.loop.distributed import Ranks
+from training.network.distributed import Ranks
 
 GATHER = "step: gather"  # its name in a profile
 Positions = NDArray[np.int64]  # [B], of faces in PackedFaces

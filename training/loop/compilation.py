@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.loop.distributed import Ranks
+from training.network.distributed import Ranks
 from training.network.model import Logits
 
 REASON_LENGTH = 200  # characters of what the compiler says, which can be pages

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from contract.files import replacing
 from training.batches.dataset import Targets
-from training.loop.distributed import Ranks
 from training.loop.losses import Losses, LossWeights
+from training.network.distributed import Ranks
 from training.network.model import Logits
 
 HISTORY_NAME = "history.csv"

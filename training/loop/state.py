@@ -14,9 +14,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from contract.files import replacing
 from training.config import TrainConfig
-from training.loop.distributed import Ranks
 from training.loop.optimizer import make_optimizer, make_scheduler
 from training.network.checkpoint import load_checkpoint
+from training.network.distributed import Ranks
 from training.network.model import AgeGenderNet
 
 STATE_NAME = "last.pt"

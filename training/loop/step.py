@@ -14,10 +14,10 @@ from contract.spec import IMAGE_SIDE_PX
 from training.batches.dataset import Batch, Targets
 from training.config import TrainConfig
 from training.loop.compilation import Forward, compiled_or_not
-from training.loop.distributed import Ranks
 from training.loop.history import EpochSums
 from training.loop.losses import MultiTaskLoss
 from training.loop.state import RunState
+from training.network.distributed import Ranks
 from training.network.preprocess import TrainingPreprocess
 
 AUGMENT, FORWARD, BACKWARD, UPDATE = "step: augment", "step: forward", "step: backward", "step: update"

@@ -19,7 +19,6 @@ from contract.samples import Role, load_samples
 from training.batches.dataset import Batches, PackedFaces, Positions, Targets, in_order, shuffled
 from training.batches.prefetch import batches_on
 from training.config import SettingsError, TrainConfig
-from training.loop.distributed import ALONE, Ranks, local_device
 from training.loop.hardware import multiplies_bf16
 from training.loop.history import EpochMetrics, EpochSums, Stopwatch, epoch_line, history_row, write_history
 from training.loop.interruption import FiniteCheck, NonFiniteLossError, StopRequest
@@ -28,6 +27,7 @@ from training.loop.plots import plot_history
 from training.loop.state import STATE_NAME, RunState, StateError, plain
 from training.loop.step import TrainingStep, training_forward
 from training.network.checkpoint import BEST_NAME, Checkpoint, save_checkpoint
+from training.network.distributed import ALONE, Ranks, local_device
 from training.network.preprocess import Preprocess, TrainingPreprocess
 
 # On a GPU, looking at a loss waits for the device, and asking the other ranks for the host.

@@ -2,7 +2,7 @@
 
 Without dropout, and with batch norms that keep their statistics: on CPUs each rank would normalise over its own faces.
 
-torchrun --nproc-per-node 2 tests/training/loop/ranks_program.py '[{"manifest": [...], "out": ..., "stop_after": 2}]'
+torchrun --nproc-per-node 2 tests/training/network/ranks_program.py '[{"manifest": [...], "out": ..., "stop_after": 2}]'
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import torch
 from training.batches.augmentation import Augmentation
 from training.batches.dataset import Batch, Targets
 from training.config import TrainConfig
-from training.loop.distributed import Ranks, local_device, started_ranks
 from training.loop.history import EpochSums
 from training.loop.interruption import NonFiniteLossError
 from training.loop.step import TrainingStep
 from training.loop.trainer import Trainer
+from training.network.distributed import Ranks, local_device, started_ranks
 
 
 class Recorded:

@@ -17,9 +17,9 @@ import torch
 from contract.samples import IMAGES_NAME, read_manifest, write_manifest
 from contract.spec import EMOTIONS
 from training.config import SettingsError, TrainConfig
-from training.loop.distributed import Ranks
 from training.loop.state import STATE_NAME
 from training.loop.trainer import Trainer
+from training.network.distributed import Ranks
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = Path(__file__).with_name("ranks_program.py")
