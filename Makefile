@@ -1,24 +1,28 @@
 # Every stage is a target; each installs what it needs. Override a variable on the command line: make train RUN=runs/mine
 
-PYTHON ?= python3
-DATA ?= data/synthetic
-RUN ?= runs/train
-WEIGHTS ?= weights/agegendernet-128.safetensors
-REPOSITORY ?= model_repository
-VERSION ?= 1
-COUNT ?= 20000
-GRPC_PORT ?= 8001
-HTTP_PORT ?= 8000
-METRICS_PORT ?= 8002
-DOCKER ?=
-FP32 ?= runs/shipped/model.onnx
-INT8 ?= weights/agegendernet-128.int8.onnx
-INT8_ONNXRUNTIME ?=
-USERS ?= 8
-RUN_TIME ?= 30s
-LOAD ?= GrpcTensor
-ARGS ?=
-TENSORRT_STUBS ?=
+# Only the command line changes these: a variable of the same name in the environment does not (`:=`, not `?=`).
+PYTHON := python3
+TORCH :=
+DATA := data/synthetic
+RUN := runs/train
+WEIGHTS := weights/agegendernet-128.safetensors
+SHIPPED := weights/agegendernet-128.onnx
+REPOSITORY := model_repository
+VERSION := 1
+MODEL :=
+COUNT := 20000
+GRPC_PORT := 8001
+HTTP_PORT := 8000
+METRICS_PORT := 8002
+DOCKER :=
+FP32 := runs/shipped/model.onnx
+INT8 := weights/agegendernet-128.int8.onnx
+INT8_ONNXRUNTIME :=
+USERS := 8
+RUN_TIME := 30s
+LOAD := GrpcTensor
+ARGS :=
+TENSORRT_STUBS :=
 
 # A few minutes on two cores: one cycle of the learning rate, and no augmentation but the flip, since few epochs overfit little.
 DEMO_SETTINGS := --resolution 128 --epochs 6 --batch-size 16 --learning-rate 1e-3 --schedule one_cycle --quick-start \
@@ -29,30 +33,61 @@ PY := .venv/bin/python
 ONNX := $(REPOSITORY)/agegendernet/$(VERSION)/model.onnx
 comma := ,
 MANIFESTS := $(patsubst %,%/manifest.csv,$(subst $(comma), ,$(DATA)))
+# What is served: MODEL, else what was exported into REPOSITORY, else the weights that ship.
+SERVED := $(or $(MODEL),$(if $(wildcard $(ONNX)),,$(SHIPPED)))
+SERVE := $(PY) -m serving.run --repository $(REPOSITORY) $(if $(SERVED),--model $(SERVED))
+
+# They would send the packages elsewhere, or other packages here.
+unexport PIP_USER PIP_TARGET PIP_PREFIX PYTHONPATH PYTHONHOME
+# uv keeps its cache below HOME.
+ifeq ($(shell { test -w "$$HOME/.cache" || test -w "$$HOME"; } && echo writable),)
+export UV_CACHE_DIR := $(CURDIR)/.venv-uv/cache
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data train export quantize profile engine serve evaluate loadtest loadtest-ui bench compare sweep test lint lock clean
+.PHONY: help setup demo data train export quantize profile engine serve evaluate loadtest loadtest-ui bench compare sweep test test-fast lint lock clean
 .DELETE_ON_ERROR:
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/installed .venv-triton/installed ## install everything into .venv and .venv-triton (done by the other targets)
+setup: .venv/installed .venv-triton/installed ## install everything into .venv and .venv-triton (the other targets install what they need)
 
 .venv-uv/installed: requirements/uv.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11; run make PYTHON=python3.11 ..."; exit 1; }
-	$(PYTHON) -m venv --clear .venv-uv
-	.venv-uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is missing or older than Python 3.11; run make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv --clear .venv-uv || { echo "error: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
-.venv/installed: requirements/main.txt .venv-uv/installed
+# One environment in three layers, each in the one below: serving and clients; runtimes of ONNX models; training, tests, lint.
+.venv/created: .venv-uv/installed
 	$(UV) venv --quiet --clear --python $(PYTHON) .venv
-	$(UV) pip sync --python .venv --require-hashes requirements/main.txt
 	@touch $@
 
-# The server has an environment of its own: its Python backend needs NumPy 1.
+.venv/base: requirements/base.txt .venv/created
+	$(UV) pip install --python .venv --require-hashes -r requirements/base.txt
+	@touch $@
+
+.venv/runtimes: requirements/runtimes.txt .venv/base
+	$(UV) pip install --python .venv --require-hashes -r requirements/runtimes.txt
+	@touch $@
+
+# TORCH=cpu leaves out 2.5 GB for GPUs. Those wheels are in an index of their own, so uv takes the locked versions without
+# their hashes. (Not tried where this was written: that index could not be reached.)
+.venv/installed: requirements/main.txt .venv/runtimes
+ifeq ($(TORCH),)
+	$(UV) pip sync --python .venv --require-hashes requirements/main.txt
+else
+	sed -n 's/^\([a-z0-9_.-]*==[^ ;]*\).*/\1/p' requirements/main.txt | grep -v '^nvidia-\|^cuda-\|^triton=' > .venv/versions.txt
+	$(UV) pip install --python .venv --torch-backend=$(TORCH) -r requirements/main.in --constraint .venv/versions.txt
+endif
+	@touch $@
+
+# The server has an environment of its own: its Python backend needs NumPy 1, which has wheels up to Python 3.12.
 .venv-triton/installed: requirements/triton.txt .venv-uv/installed
-	$(UV) venv --quiet --clear --python $(PYTHON) .venv-triton
+	@$(UV) venv --quiet --clear .venv-triton --python \
+		"$$($(PYTHON) -c 'import sys; print(sys.executable if sys.version_info < (3, 13) else ">=3.11,<3.13")')" || \
+		{ echo "error: the Triton server needs Python 3.11 or 3.12; install one (Debian, Ubuntu: apt-get install python3.12-venv; anywhere: $(UV) python install 3.12)"; exit 1; }
 	$(UV) pip sync --python .venv-triton --require-hashes requirements/triton.txt
 	@touch $@
 
@@ -78,30 +113,26 @@ $(MANIFESTS): | .venv/installed
 	$(PY) -m training.data.synthetic --count $(COUNT) --out $(@D)/raw
 	$(PY) -m training.data.ffhq --images $(@D)/raw --annotations $(@D)/raw --out $(@D)
 
-train: $(MANIFESTS) ## train on DATA into RUN, or continue; DATA=data/ffhq,data/utkface mixes; ARGS='--resolution 128 ...'
+train: .venv/installed $(MANIFESTS) ## train on DATA into RUN, or continue; DATA=data/ffhq,data/utkface mixes; ARGS='--resolution 128 ...'
 	$(PY) -m training.train --manifest $(MANIFESTS) --out $(RUN) $(ARGS)
 
-export: $(MANIFESTS) ## RUN's best checkpoint to ONNX in REPOSITORY, checked against PyTorch
+export: .venv/installed $(MANIFESTS) ## RUN's best checkpoint to ONNX in REPOSITORY, checked against PyTorch
 	$(PY) -m convert.export_onnx --checkpoint $(RUN)/best.safetensors --manifest $(firstword $(MANIFESTS)) --out $(ONNX) $(ARGS)
 
-quantize: $(MANIFESTS) $(ONNX) ## REPOSITORY's FP32 ONNX to INT8 in RUN: calibrated on DATA's training faces, held against FP32 on its test faces
-	$(PY) -m convert.quantize --onnx $(ONNX) --manifest $(MANIFESTS) --out $(RUN)/model.int8.onnx $(ARGS)
+quantize: .venv/installed $(MANIFESTS) $(FP32) ## FP32, an ONNX file, to INT8 in RUN: calibrated on DATA's training faces, held against FP32 on its test faces
+	$(PY) -m convert.quantize --onnx $(FP32) --manifest $(MANIFESTS) --out $(RUN)/model.int8.onnx $(ARGS)
 
-profile: $(MANIFESTS) ## images/s of training on DATA and what it waits for; ARGS as for train
+profile: .venv/installed $(MANIFESTS) ## images/s of training on DATA and what it waits for; ARGS as for train
 	$(PY) -m training.profile --manifest $(MANIFESTS) $(ARGS)
 
-engine: $(MANIFESTS) ## RUN's best checkpoint to half-precision ONNX, then to a TensorRT engine; DOCKER=1 in Triton's container
+engine: .venv/installed $(MANIFESTS) ## RUN's best checkpoint to half-precision ONNX, then to a TensorRT engine; DOCKER=1 in Triton's container
 	$(PY) -m convert.export_onnx --checkpoint $(RUN)/best.safetensors --manifest $(firstword $(MANIFESTS)) --out $(ONNX) --precision fp16
 	$(PY) -m $(if $(DOCKER),serving.docker build-engine,convert.build_engine) --onnx $(ONNX) --precision fp16 $(ARGS)
 
-# The weights that ship, where nothing was exported yet.
-$(ONNX): | setup
-	$(PY) -m convert.export_onnx --checkpoint $(WEIGHTS) --out $@
+serve: .venv/base .venv-triton/installed ## serve on loopback until Ctrl-C: MODEL=FILE, else REPOSITORY's export, else the weights that ship; DOCKER=1 the engine
+	$(SERVE) $(if $(DOCKER),--docker) --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) $(ARGS)
 
-serve: setup $(if $(DOCKER),,$(ONNX)) ## serve REPOSITORY on loopback until Ctrl-C; DOCKER=1 the engine, in Triton's container
-	$(PY) -m serving.run $(if $(DOCKER),--docker) --repository $(REPOSITORY) --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) $(ARGS)
-
-evaluate: $(MANIFESTS) ## the evaluation through a running server, gRPC then HTTP
+evaluate: .venv/base $(MANIFESTS) ## the evaluation through a running server, gRPC then HTTP
 	@set -e; for manifest in $(MANIFESTS); do for url in grpc://127.0.0.1:$(GRPC_PORT) http://127.0.0.1:$(HTTP_PORT); do \
 		$(PY) -m clients.evaluate --url $$url --manifest $$manifest $(ARGS); done; done
 
@@ -109,15 +140,16 @@ evaluate: $(MANIFESTS) ## the evaluation through a running server, gRPC then HTT
 LOCUST := .venv/bin/locust -f loadtest/locustfile.py
 with_server = if $(PY) -m clients.health --url http://127.0.0.1:$(HTTP_PORT) > /dev/null 2>&1; \
 	then GRPC_URL=grpc://127.0.0.1:$(GRPC_PORT) HTTP_URL=http://127.0.0.1:$(HTTP_PORT) $(1); \
-	else $(PY) -m serving.run --repository $(REPOSITORY) --http-port 0 --grpc-port 0 --metrics-port 0 --then '$(1)'; fi
+	else $(SERVE) --http-port 0 --grpc-port 0 --metrics-port 0 --then '$(1)'; fi
 
-loadtest: setup $(ONNX) ## load on a running server, or one started from REPOSITORY, by USERS for RUN_TIME; LOAD='GrpcTensor HttpEncoded'
+loadtest: .venv/base .venv-triton/installed ## load on a running server, or on one of its own, by USERS for RUN_TIME; LOAD='GrpcTensor HttpEncoded'
 	@$(call with_server,$(LOCUST) --headless --users $(USERS) --spawn-rate 100 --run-time $(RUN_TIME) $(ARGS) $(LOAD))
 
-loadtest-ui: setup $(ONNX) ## locust's own page on http://127.0.0.1:8089, until Ctrl-C
+loadtest-ui: .venv/base .venv-triton/installed ## locust's own page on http://127.0.0.1:8089, until Ctrl-C
 	@$(call with_server,$(LOCUST) --web-host 127.0.0.1 --class-picker $(ARGS))
 
-runs/shipped/model.onnx: $(WEIGHTS) | setup
+# The weights that ship as plain float32, which is what quantization starts from.
+runs/shipped/model.onnx: $(WEIGHTS) | .venv/installed
 	$(PY) -m convert.export_onnx --checkpoint $(WEIGHTS) --out $@
 
 bench: setup $(FP32) ## how much of the engine reaches a client: FP32 and INT8 side by side, six minutes
@@ -127,11 +159,14 @@ compare: setup .venv-peers/installed $(FP32) ## beside FastAPI, LitServe, BentoM
 	$(PY) -m loadtest.compare --fp32 $(FP32) --checkpoint $(WEIGHTS) --out runs/compare \
 		$(if $(INT8_ONNXRUNTIME),--int8 $(INT8) --int8-onnxruntime $(INT8_ONNXRUNTIME)) $(ARGS)
 
-sweep: setup $(ONNX) ## which batching, instances and precision serve best here; ARGS='--model fp32=a.onnx int8=b.onnx --apply'
-	$(PY) -m loadtest.sweep --repository $(REPOSITORY) $(ARGS)
+sweep: .venv/base .venv-triton/installed ## which batching, instances and precision serve best here; ARGS='--model fp32=a.onnx int8=b.onnx --apply'
+	$(PY) -m loadtest.sweep --repository $(REPOSITORY) $(if $(SERVED),--model own=$(SERVED)) $(ARGS)
 
 test: setup ## all tests, with a real Triton server on CPU
 	$(PY) -m pytest $(ARGS)
+
+test-fast: setup ## the tests that need no server and no training, under a minute
+	$(PY) -m pytest -m 'not slow and not server' $(ARGS)
 
 lint: .venv/installed ## ruff and mypy --strict; TENSORRT_STUBS=DIR checks the engine build against DIR/*/tensorrt
 	.venv/bin/ruff check .
@@ -142,8 +177,11 @@ lint: .venv/installed ## ruff and mypy --strict; TENSORRT_STUBS=DIR checks the e
 		MYPYPATH=$$stubs .venv/bin/mypy --strict convert/build_engine.py convert/engine/runner.py || exit 1; \
 	done
 
+COMPILE := $(UV) pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-annotate --no-header
+
 lock: .venv-uv/installed ## pin requirements/*.in anew, with hashes
-	for name in uv main triton peers; do $(UV) pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade requirements/$$name.in --output-file requirements/$$name.txt; done
+	for name in uv main triton peers; do $(COMPILE) --upgrade requirements/$$name.in --output-file requirements/$$name.txt; done
+	for name in runtimes base; do $(COMPILE) --constraint requirements/main.txt requirements/$$name.in --output-file requirements/$$name.txt; done
 
 clean: ## remove runs, demo data and caches; environments, other data and exported models stay
 	rm -rf runs data/demo .mypy_cache .ruff_cache .pytest_cache

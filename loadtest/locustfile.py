@@ -31,8 +31,7 @@ from locust.argument_parser import LocustArgumentParser
 
 grpc.experimental.gevent.init_gevent()  # before any channel
 
-from clients import Circuit, FaceAttributesClient, FaceAttributesError, ModelStatistics  # noqa: E402
-from clients.base import Wire  # noqa: E402
+from clients import Circuit, FaceAttributesClient, FaceAttributesError, ModelStatistics, Wire  # noqa: E402
 from contract.spec import ENSEMBLE_NAME  # noqa: E402
 from loadtest.faces import Picture, Pictures, load_pictures  # noqa: E402
 from loadtest.users import conditions, shapes  # noqa: E402  (of shapes the module: locust applies any class it can see)

@@ -19,6 +19,13 @@ pytest_plugins = ("tests.datasets",)
 PROJECT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the server, for `make test-fast`."""
+    for item in items:
+        if {"triton_server", "repository"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+
+
 @pytest.fixture(scope="session")
 def noise() -> Images:
     """Eight canonical images of noise, [8, 128, 128, 3]."""

@@ -1,11 +1,12 @@
-"""Who imports whom: contract is the leaf, clients need no torch, and nothing runs against the stream."""
+"""Who imports whom: contract is the leaf, clients need no torch, nothing runs against the stream or in a circle."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,41 @@ def test_importing_a_package_leaves_torch_and_its_non_dependencies_out(package: 
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert package in loaded
     assert not loaded & (TORCH | (set(ALLOWED) - ALLOWED[package] - {package}))
+
+
+MODULES_A_FOLDER = 12  # more are a drawer, not a room
+# A folder that holds more, and why.
+CROWDED: dict[str, str] = {}
+
+
+def modules_by_folder() -> dict[str, list[str]]:
+    """The modules of each folder, without `__init__` and `__main__`, by the folder's path."""
+    folders: dict[str, list[str]] = {}
+    for path in MODULES:
+        if not path.stem.startswith("__"):
+            folders.setdefault(str(path.parent.relative_to(ROOT)), []).append(path.stem)
+    return folders
+
+
+def test_no_folder_is_a_drawer() -> None:
+    crowded = {folder: len(names) for folder, names in modules_by_folder().items() if len(names) > MODULES_A_FOLDER}
+    assert crowded.keys() == CROWDED.keys(), crowded
+
+
+def imported_modules(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
+    """The project's modules that one imports, inside functions too; a package never stands for its modules."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in known else node.module for name in inner]
+        else:
+            continue
+        yield from (name for name in names if name in known)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    known = {module_name(path): path for path in MODULES}
+    graph = {name: set(imported_modules(path, known)) for name, path in known.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle

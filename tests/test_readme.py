@@ -29,7 +29,7 @@ def make_commands() -> list[str]:
 @pytest.mark.parametrize("command", sorted(set(make_commands())))
 def test_every_make_command_names_a_target_and_real_variables(command: str) -> None:
     words = shlex.split(command)[1:]
-    variables = re.findall(r"^([A-Z_]+) \?=", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    variables = re.findall(r"^([A-Z0-9_]+) :=", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for word in words:
         name, is_variable, _ = word.partition("=")
         assert name in (variables if is_variable else TARGETS)
@@ -45,7 +45,7 @@ def test_every_target_is_in_the_readme_or_in_the_help() -> None:
 def test_the_step_by_step_commands_run_one_after_the_other(tmp_path: Path) -> None:
     if not (PROJECT / ".venv-triton").exists():
         pytest.skip("the Triton server is not installed; run make setup")
-    for name in ("contract", "training", "convert", "serving", "clients", ".venv-triton"):
+    for name in ("contract", "evaluation", "training", "convert", "serving", "clients", ".venv-triton"):
         (tmp_path / name).symlink_to(PROJECT / name)
     shutil.copytree(
         PROJECT / "model_repository", tmp_path / "model_repository", ignore=shutil.ignore_patterns("*.onnx")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -13,12 +13,8 @@ import locust  # before clients: it makes the standard library cooperative
 
 # isort: split
 from clients import FaceAttributesClient
-from clients.connection import Connection
-from clients.protocol import Call, Operation
-from clients.transports import open_transport
 from loadtest.hardware import describe_hardware
 
-MODEL_CONFIG = Operation("ModelConfig", "GET", "v2/models/{name}/config")
 LOAD_AVERAGE = os.getloadavg()[0]  # when the program started: what else the machine was doing
 PACKAGES = ("gevent", "grpcio", "urllib3", "numpy")
 
@@ -36,11 +32,7 @@ def server_side(url: str, models: Iterable[str], *, timeout_s: float) -> dict[st
     """The server and the configuration of each model as it is in force. Raises FaceAttributesError."""
     with FaceAttributesClient(url, timeout_s=timeout_s) as client:
         health = client.health()
-    transport = open_transport(Connection.to(url, timeout_s=timeout_s))
-    try:
-        configs = [_config(transport.send(Call(MODEL_CONFIG, {"name": name}))) for name in models]
-    finally:
-        transport.close()
+        configs = [client.model_config(name) for name in models]
     versions = {model.name: f" version {model.version}" for model in health.models}
     return {
         "server": f"{health.server} {health.version} at {url}",
@@ -49,16 +41,11 @@ def server_side(url: str, models: Iterable[str], *, timeout_s: float) -> dict[st
     }
 
 
-def _config(reply: Any) -> dict[str, Any]:
-    found: dict[str, Any] = reply.get("config", reply)  # gRPC has it one level down
-    return found
-
-
-def _kind(config: dict[str, Any]) -> str:
+def _kind(config: Mapping[str, Any]) -> str:
     return str(config.get("backend") or config.get("platform"))
 
 
-def _batching(config: dict[str, Any]) -> str:
+def _batching(config: Mapping[str, Any]) -> str:
     instances = [f"{group['count']} x {group['kind']}" for group in config.get("instance_group", [])]
     parameters = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
     parts = {
