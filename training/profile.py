@@ -1,10 +1,10 @@
 """How fast training is on this hardware, and what it waits for: real steps under torch's profiler.
 
-    python -m training.profile --manifest data/ffhq/manifest.csv --half-resolution-share 0.5 --steps 50
+    python -m training.profile --manifest data/ffhq/manifest.csv --resolution 128 --first-resolutions 64 --steps 50
     python -m training.profile --manifest data/ffhq/manifest.csv --compile --csv speed.csv --trace trace.json
 
 Takes every setting of training.train. Images/s are of steps without the profiler, the shares of as many with it. A
-recipe that begins at half resolution is measured at both. Nothing is trained that stays.
+run of several resolutions is measured at each. Nothing is trained that stays.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,13 +26,13 @@ from torch.profiler import ProfilerActivity, profile
 from contract.files import replacing
 from contract.samples import ManifestError
 from training.batches.dataset import GATHER, Batches
-from training.config import TrainConfig
-from training.loop.distributed import Ranks, local_device, started_ranks
+from training.config import SettingsError, TrainConfig
 from training.loop.hardware import device_name, peak_memory_gib, peak_share
 from training.loop.history import EpochSums
 from training.loop.step import AUGMENT
-from training.loop.trainer import SettingsError, Trainer
+from training.loop.trainer import Trainer
 from training.network.checkpoint import CheckpointError
+from training.network.distributed import Ranks, local_device, started_ranks
 from training.recipes import recipe_of
 
 
@@ -75,16 +75,16 @@ class Measured:
     peak_memory_gib: float
 
     def row(self) -> dict[str, Any]:
-        """One of a CSV: the conditions, then what was measured."""
+        """Return a row of a CSV: the conditions, then what was measured."""
         measured = asdict(self)
         return {**measured.pop("conditions"), **measured}
 
 
-def measure(trainer: Trainer, config: ProfileConfig, *, halved: bool) -> Measured:
-    """Run and time steps of the trainer, at half its resolution or at the full."""
+def measure(trainer: Trainer, config: ProfileConfig, *, side_px: int) -> Measured:
+    """Run and time steps of the trainer at one of its resolutions."""
     steps, train, device = config.steps, trainer.config, trainer.device
     positions = list(islice(cycle(trainer.shuffled(0)), config.warm_up_steps + 2 * steps))
-    prepared = trainer.prepared(Batches(trainer.train_faces, positions, trainer.ranks, (train.seed,)), halved=halved)
+    prepared = trainer.prepared(Batches(trainer.train_faces, positions, trainer.ranks, (train.seed,)), side_px=side_px)
     sums = EpochSums(device)
 
     def run(count: int) -> float:
@@ -103,8 +103,8 @@ def measure(trainer: Trainer, config: ProfileConfig, *, halved: bool) -> Measure
     with profile(activities=activities) as profiler:
         profiled_s = run(steps)
     if config.trace and trainer.ranks.main:
-        profiler.export_chrome_trace(str(config.trace.with_stem(config.trace.stem + ("_half" if halved else ""))))
-    conditions, images_per_s = _conditions(trainer, steps, halved=halved), steps * train.batch_size / seconds
+        profiler.export_chrome_trace(str(config.trace.with_stem(f"{config.trace.stem}_{side_px}")))
+    conditions, images_per_s = _conditions(trainer, steps, side_px), steps * train.batch_size / seconds
     return Measured(
         conditions,
         images_per_s,
@@ -118,14 +118,14 @@ def measure(trainer: Trainer, config: ProfileConfig, *, halved: bool) -> Measure
     )
 
 
-def _conditions(trainer: Trainer, steps: int, *, halved: bool) -> Conditions:
+def _conditions(trainer: Trainer, steps: int, side_px: int) -> Conditions:
     train = trainer.config
     return Conditions(
         device=device_name(trainer.device),
         ranks=trainer.ranks.count,
         torch=torch.__version__,
         recipe=train.recipe,
-        side_px=train.resolution // (2 if halved else 1),
+        side_px=side_px,
         batch_size=train.batch_size,
         precision="bf16" if trainer.bf16 else "fp32",
         compiled=trainer.step.compiled,
@@ -134,7 +134,7 @@ def _conditions(trainer: Trainer, steps: int, *, halved: bool) -> Conditions:
 
 
 def busy_share(intervals: Iterable[tuple[float, float]]) -> float:
-    """The part of the time from the first start to the last end that at least one of the intervals covers."""
+    """Return the part of the time from the first start to the last end that at least one interval covers."""
     ordered = sorted(intervals)
     if not ordered:
         return 0.0
@@ -169,7 +169,7 @@ def _synchronise(device: torch.device) -> None:
 
 
 def table(measured: Sequence[Measured]) -> str:
-    """The measurements side by side, a line a field."""
+    """Lay the measurements out side by side, a line a field."""
     rows = [one.row() for one in measured]
     columns = [[_shown(name, value) for name, value in row.items()] for row in rows]
     widths = [max(map(len, column)) for column in columns]
@@ -194,13 +194,11 @@ def _append(measured: Sequence[Measured], path: Path) -> None:
 
 
 def run_profile(config: ProfileConfig, ranks: Ranks, device: torch.device) -> list[Measured]:
-    """A row for each resolution that the settings train at."""
+    """Measure each resolution that the settings train at."""
     train = config.train
-    stages = [True, False] if train.half_resolution_share else [False]
-    # A cycle of the learning rate has to last for all steps.
-    epochs = max(train.epochs, len(stages) * (config.warm_up_steps + 2 * config.steps))
-    trainer = Trainer(replace(train, epochs=epochs), ranks, device)
-    return [measure(trainer, config, halved=halved) for halved in stages]
+    sides = sorted({train.resolution_of(epoch) for epoch in range(train.epochs)})
+    trainer = Trainer(train, ranks, device)
+    return [measure(trainer, config, side_px=side) for side in sides]
 
 
 def main(config: ProfileConfig) -> None:

@@ -17,19 +17,19 @@ RECIPES = {
         learning_rate=1e-3,
         weight_decay=0.02,
         schedule="one_cycle",
-        warm_up_share=0.15,
+        warm_up_share=0.1,
         quick_start=True,
     ),
 }
 
 
 def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:
-    """The settings a command line asks for: those of its recipe, and on top what it names itself."""
+    """Return the settings a command line asks for: those of its recipe, and on top what it names itself."""
     return tyro.cli(TrainConfig, default=recipe_of(arguments), args=arguments)
 
 
 def recipe_of(arguments: Sequence[str] | None = None) -> TrainConfig:
-    """The settings of the recipe that a command line names, and nothing else of it."""
+    """Return the settings of the recipe that a command line names, and nothing else of it."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe", choices=sorted(RECIPES), default="published")
     known, _ = first.parse_known_args(arguments)

@@ -14,12 +14,12 @@ import shutil
 import sys
 
 from contract.samples import ManifestError
-from training.config import TrainConfig
-from training.loop.distributed import Ranks, is_main_process, local_device, started_ranks
-from training.loop.finite import NonFiniteLossError
+from training.config import SettingsError, TrainConfig
+from training.loop.interruption import NonFiniteLossError
 from training.loop.state import StateError
-from training.loop.trainer import SettingsError, Trainer
+from training.loop.trainer import Trainer
 from training.network.checkpoint import CheckpointError
+from training.network.distributed import Ranks, is_main_process, local_device, started_ranks
 from training.recipes import parse_config
 from training.report import write_report
 

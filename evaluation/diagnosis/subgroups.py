@@ -16,6 +16,8 @@ from evaluation.metrics import HEADLINE, Metric
 
 MIN_FACES = 30  # a subgroup with fewer is in the table, but no gap rests on it
 RACE = "race"  # a column that some manifests have
+# Columns of other manifests, of which a single value says nothing: how a picture is stored, how far its voters agree.
+TELLING_IF_MIXED = ("format", "agreement")
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def attributes_of(table: pd.DataFrame) -> dict[str, pd.Series[str]]:
     found = {"gender": gender, "age group": _named(AGE_GROUPS, group, np.isnan(labels.age), table.index)}
     if RACE in table:
         found |= {"race": table[RACE], "race and gender": table[RACE] + ", " + gender}
+    found |= {name: table[name] for name in TELLING_IF_MIXED if name in table and table[name].nunique() > 1}
     return {attribute: values for attribute, values in found.items() if values.notna().any()}
 
 

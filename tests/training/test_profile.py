@@ -9,11 +9,11 @@ from training.loop.hardware import forward_macs, peak_share
 from training.profile import busy_share, main, parse
 
 
-def test_real_steps_are_measured_at_both_resolutions_of_a_recipe(
+def test_real_steps_are_measured_at_each_resolution_of_a_run(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = parse([
-        "--manifest", str(manifest), "--recipe", "modern", "--half-resolution-share", "0.5", "--resolution", "128",
+        "--manifest", str(manifest), "--recipe", "modern", "--first-resolutions", "64", "--resolution", "128",
         "--batch-size", "8", "--device", "cpu", "--steps", "2", "--warm-up-steps", "1",
         "--csv", str(tmp_path / "speed.csv"), "--trace", str(tmp_path / "trace.json"), "--out", str(tmp_path / "run"),
     ])  # fmt: skip
@@ -29,7 +29,7 @@ def test_real_steps_are_measured_at_both_resolutions_of_a_recipe(
     assert rows["bf16_peak_share"].isna().all()
     printed = capsys.readouterr().out
     assert "unknown" in printed
-    for name in ("trace.json", "trace_half.json"):
+    for name in ("trace_64.json", "trace_128.json"):
         names = {event.get("name") for event in json.loads((tmp_path / name).read_text())["traceEvents"]}
         assert {"step: gather", "step: augment", "step: forward", "step: backward", "step: update"} <= names
     assert not (tmp_path / "run").exists()  # nothing is trained that stays

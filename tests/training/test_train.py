@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from contract.samples import read_manifest, write_manifest
 from training.batches.augmentation import Augmentation
-from training.config import TrainConfig
-from training.loop.finite import NonFiniteLossError
+from training.config import SettingsError, TrainConfig
+from training.loop.interruption import NonFiniteLossError
 from training.loop.state import STATE_NAME, StateError
 from training.loop.trainer import Trainer
 from training.network.checkpoint import BEST_NAME, CheckpointError, load_checkpoint
@@ -91,19 +91,17 @@ def test_a_checkpoint_describes_itself(unbroken: Path) -> None:
     assert checkpoint.metrics["selection_loss"] > 0
 
 
-def test_a_modern_run_broken_off_goes_on_to_the_same_bits_its_average_too(manifest: Path, tmp_path: Path) -> None:
+def test_a_modern_run_broken_off_goes_on_to_the_same_bits(manifest: Path, tmp_path: Path) -> None:
     modern = dataclasses.replace(
         RECIPES["modern"],
         manifest=(manifest, manifest),
         repeat=(1, 0.5),
         resolution=128,
-        half_resolution_share=0.5,
-        average_decay=0.998,
-        augmentation=Augmentation(zoom=0.25, shift=0.06, grey_probability=0.2),
+        first_resolutions=(64,),
+        augmentation=Augmentation(zoom=0.25, shift=0.06, grey_probability=0.2, blur_probability=0.2),
         epochs=2,
         batch_size=16,
-        mixup=0.2,
-        emotion_balance=0.5,
+        dropout=0.5,
         device="cpu",
     )
     unbroken, broken = (Trainer(dataclasses.replace(modern, out=tmp_path / name)) for name in ("unbroken", "broken"))
@@ -114,7 +112,30 @@ def test_a_modern_run_broken_off_goes_on_to_the_same_bits_its_average_too(manife
     assert_same_weights(broken.config.out, unbroken.config.out)
     best, expected = (load_file(t.config.out / BEST_NAME) for t in (resumed, unbroken))
     assert all(torch.equal(best[name], expected[name]) for name in expected)
-    assert not torch.equal(best["age_head.0.weight"], weights_of(resumed.config.out)["age_head.0.weight"])
+    assert pd.read_csv(broken.config.out / "history.csv")["resolution"].tolist() == [64, 128]
+
+
+def test_what_is_still_to_come_may_be_planned_anew_but_not_what_was_done(config: TrainConfig) -> None:
+    begun = dataclasses.replace(config, schedule="one_cycle", first_resolutions=(32, 32), epochs=3)
+    Trainer(begun)._epoch()
+    with pytest.raises(StateError, match="trained its epochs at 32"):
+        Trainer(dataclasses.replace(begun, first_resolutions=())).run()
+    trainer = Trainer(dataclasses.replace(begun, first_resolutions=(32,), epochs=2))
+    trainer.run()
+    assert [row["resolution"] for row in trainer.state.progress.history] == [32, 128]
+    assert trainer.state.optimizer.param_groups[0]["lr"] == 0  # the new plan's end, not the old one's middle
+
+
+@pytest.mark.parametrize("first", [(64, 64), (256,), (8,)])
+def test_resolutions_that_do_not_fit_are_refused(config: TrainConfig, first: tuple[int, ...]) -> None:
+    with pytest.raises(SettingsError, match="--first-resolutions"):
+        dataclasses.replace(config, first_resolutions=first)
+
+
+def test_dropout_is_a_share_of_the_published(config: TrainConfig) -> None:
+    network = Trainer(dataclasses.replace(config, dropout=0.5)).state.network
+    found = [module.p for module in network.modules() if isinstance(module, torch.nn.Dropout)]
+    assert found == [0.25, 0.2, 0.15, 0.15]
 
 
 def test_a_recipe_is_a_start_that_the_command_line_can_change() -> None:

@@ -4,7 +4,7 @@ The published settings: horizontal flip, rotation of up to 10 degrees, colour ji
 contrast, saturation and hue are each affine in RGB, so all four are one 3x4 matrix a face (hue as a rotation in YIQ);
 flip, rotation, zoom and shift are one resampling. A general library (kornia 0.9) took 18 times as long on two cores.
 
-Chance comes from outside, as ten uniform numbers a face, so that what happens to a face does not depend on how many
+Chance comes from outside, as eleven uniform numbers a face, so that what happens to a face does not depend on how many
 devices share its batch.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +22,9 @@ from torch import Tensor
 # NTSC: RGB -> YIQ (luma, in-phase, quadrature), FCC 47 CFR 73.682 (a)(20).
 _RGB_TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
-TURN_DRAWS, JITTER_DRAWS = 5, 5
-DRAWS = TURN_DRAWS + JITTER_DRAWS  # uniform numbers that a face needs
+TURN_DRAWS, BLUR_DRAWS, JITTER_DRAWS = 5, 1, 5
+DRAWS = TURN_DRAWS + BLUR_DRAWS + JITTER_DRAWS  # uniform numbers that a face needs
+BLUR_PX = 3  # side of the square that a blurred pixel is the mean of
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,19 @@ class Augmentation:
     zoom: float = 0.0  # closer or wider by a factor of up to 1 + this: datasets crop faces differently
     shift: float = 0.0  # of the side, in either direction
     grey_probability: float = 0.0
+    blur_probability: float = 0.0  # of a blur of random strength: datasets differ in sharpness
+    outside: Literal["zeros", "reflection"] = "zeros"  # what a turned face shows from outside its picture
 
-    def __call__(self, faces: Tensor, draws: Tensor, *, shrink: int = 1) -> Tensor:
-        """float32 [B, 3, H, W] in 0..1 -> [B, 3, H / shrink, W / shrink]; places from outside the picture become black.
+    def __call__(self, faces: Tensor, draws: Tensor, *, side_px: int) -> Tensor:
+        """Change each face of float32 [B, 3, S, S] in 0..1 and return them as [B, 3, side_px, side_px].
 
-        `draws` are uniform in 0..1, [B, DRAWS]. `shrink` is 1 or 2: the one resampling halves as well, which for a face
-        that is not turned is the mean of every four pixels.
+        `draws` are uniform in 0..1, [B, DRAWS]. `side_px` is at most S: the one resampling also shrinks. At
+        S / 2 it takes the mean of every four pixels of a face that is not turned.
         """
-        return self.jitter(self.turn(faces, draws[:, :TURN_DRAWS], shrink=shrink), draws[:, TURN_DRAWS:])
+        turn, blur, jitter = torch.split(draws, [TURN_DRAWS, BLUR_DRAWS, JITTER_DRAWS], 1)
+        return self.jitter(self.blur(self.turn(faces, turn, side_px=side_px), blur), jitter)
 
-    def turn(self, faces: Tensor, draws: Tensor, *, shrink: int = 1) -> Tensor:
+    def turn(self, faces: Tensor, draws: Tensor, *, side_px: int) -> Tensor:
         """Flip, rotate and zoom about the centre, shift, and shrink."""
         flip, turn, zoom, right, down = draws.unbind(1)
         mirror = 1 - 2 * (flip < self.flip_probability).float()
@@ -56,9 +61,16 @@ class Augmentation:
         x, y = (_within(draw, 2 * self.shift) for draw in (right, down))  # the grid is 2 wide
         cos, sin = scale * angle.cos(), scale * angle.sin()
         theta = torch.stack([cos * mirror, -sin, x, sin * mirror, cos, y], 1).view(-1, 2, 3)
-        size = [*faces.shape[:2], faces.shape[2] // shrink, faces.shape[3] // shrink]
-        grid = F.affine_grid(theta, size, align_corners=False)
-        return F.grid_sample(faces, grid, align_corners=False)
+        grid = F.affine_grid(theta, [*faces.shape[:2], side_px, side_px], align_corners=False)
+        return F.grid_sample(faces, grid, padding_mode=self.outside, align_corners=False)
+
+    def blur(self, faces: Tensor, draws: Tensor) -> Tensor:
+        """Mix some faces with their own blur, by a share of up to all of it."""
+        if not self.blur_probability:
+            return faces
+        share = (1 - draws / self.blur_probability).clamp(min=0).view(-1, 1, 1, 1)
+        blurred = F.avg_pool2d(faces, BLUR_PX, 1, BLUR_PX // 2, count_include_pad=False)
+        return torch.lerp(faces, blurred, share)
 
     def jitter(self, faces: Tensor, draws: Tensor) -> Tensor:
         """Change brightness, contrast, saturation and hue; some faces to grey."""

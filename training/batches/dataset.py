@@ -16,7 +16,7 @@ from torch.autograd.profiler import record_function
 from contract.samples import Labels, Samples
 from contract.spec import IMAGE
 from training.batches.augmentation import DRAWS
-from training.loop.distributed import Ranks
+from training.network.distributed import Ranks
 
 GATHER = "step: gather"  # its name in a profile
 Positions = NDArray[np.int64]  # [B], of faces in PackedFaces
@@ -29,10 +29,6 @@ class Targets(NamedTuple):
     gender: Tensor  # float32 [B], 1 = male
     emotion: Tensor  # float32 [B, 8], sums to 1
     known: Tensor  # float32 [3], how many faces of the batch, over all ranks, have an age, a gender, an emotion
-
-    def take(self, order: Tensor) -> Targets:
-        """The same batch's faces in another order."""
-        return Targets(self.age[order], self.gender[order], self.emotion[order], self.known)
 
 
 class Batch(NamedTuple):
@@ -63,7 +59,7 @@ class PackedFaces:
         return int(self.ends[-1])
 
     def names(self, positions: Positions) -> list[str]:
-        """Dataset folder and id of each face, for messages."""
+        """Return dataset folder and id of each face, for messages."""
         owners = np.searchsorted(self.ends, positions, side="right")
         starts = self.ends - [len(part) for part in self.parts]
         return [
@@ -72,7 +68,7 @@ class PackedFaces:
         ]
 
     def images(self, positions: Positions, *, pinned: bool = False) -> Tensor:
-        """uint8 [B, 128, 128, 3], gathered from each part's mapped file, into pinned memory where asked for."""
+        """Gather uint8 [B, 128, 128, 3] from each part's mapped file, into pinned memory where asked for."""
         owners = np.searchsorted(self.ends, positions, side="right")
         images = torch.empty((len(positions), *IMAGE.dims), dtype=torch.uint8, pin_memory=pinned)
         for owner in np.unique(owners):
@@ -94,7 +90,7 @@ class Batches:
         return len(self.positions)
 
     def gather(self, number: int, *, pinned: bool = False) -> Batch:
-        """This rank's part of a batch."""
+        """Gather this rank's part of a batch."""
         with record_function(GATHER):
             return self._gather(self.positions[number], number, pinned=pinned)
 
@@ -111,14 +107,14 @@ class Batches:
 
 
 def in_order(faces: PackedFaces, batch_size: int) -> list[Positions]:
-    """The batches of an evaluation: all faces, the last batch perhaps incomplete."""
+    """Return the batches of an evaluation: all faces, the last batch perhaps incomplete."""
     return _split(np.arange(len(faces)), batch_size)
 
 
 def shuffled(
     faces: PackedFaces, batch_size: int, *, seed: Sequence[int], repeat: Sequence[float] = ()
 ) -> list[Positions]:
-    """The batches of an epoch in an order given by `seed`, the last incomplete one left out.
+    """Return the batches of an epoch in an order given by `seed`, the last incomplete one left out.
 
     `repeat` says how often each part's faces come: 2 shows them twice, 0.5 another half of them each epoch.
     """

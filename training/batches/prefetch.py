@@ -24,7 +24,7 @@ BATCHES_AHEAD = 2  # one that is ready, one that is being copied
 
 
 def batches_on(device: torch.device, batches: Batches, *, first: int = 0) -> Iterator[Batch]:
-    """The batches from number `first` on, this rank's part of each."""
+    """Yield the batches from number `first` on, this rank's part of each."""
     numbers = range(first, len(batches))
     if device.type == "cuda":
         yield from _copied_ahead(device, batches, numbers)
@@ -49,7 +49,7 @@ def _copied_ahead(device: torch.device, batches: Batches, numbers: range) -> Ite
 
 
 def read_ahead(make: Callable[[Item], Made], items: Iterable[Item], *, ahead: int = BATCHES_AHEAD) -> Iterator[Made]:
-    """`make(item)` of each, in order, made by a thread up to `ahead` items early; its exceptions are raised here."""
+    """Yield `make(item)` of each, in order, made by a thread up to `ahead` items early; raise its exceptions here."""
     left = iter(items)
     with ThreadPoolExecutor(1, thread_name_prefix="read_ahead") as thread:
         waiting: deque[Future[Made]] = deque(thread.submit(make, item) for item in islice(left, ahead))

@@ -20,7 +20,7 @@ class DatasetError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Face:
+class LabelledFace:
     """One face of a dataset; a label that the dataset lacks is NaN, never zero."""
 
     id: str  # unique in its dataset
@@ -43,11 +43,11 @@ class Rejection:
 
 
 @dataclass(frozen=True)
-class Faces:
+class LabelledFaces:
     """A whole dataset as its reader found it."""
 
     title: str
-    faces: Sequence[Face]
+    faces: Sequence[LabelledFace]
     rejections: Sequence[Rejection]
     notes: Sequence[str]  # sentences for the dataset card: how it was split, where its labels come from
     protocols: tuple[Protocol, ...] = ("holdout",)

@@ -16,7 +16,7 @@ from pathlib import Path
 import tyro
 
 from contract.spec import EMOTIONS
-from training.data.faces import IMAGE_SUFFIXES, DatasetError, Face, Faces, Rejection
+from training.data.faces import IMAGE_SUFFIXES, DatasetError, LabelledFace, LabelledFaces, Rejection
 from training.data.packing.pack import Duplicates, one_line_errors, pack
 
 # Of the published names the contract's; contempt is none of the set's classes.
@@ -55,7 +55,7 @@ def main(config: Fer2013Config) -> str:
     return pack(collect(config.images), config.out, workers=config.workers, drop=drop)
 
 
-def collect(folder: Path) -> Faces:
+def collect(folder: Path) -> LabelledFaces:
     """Find the pictures; their labels and splits are their folders' names."""
     root = next((place for place in (folder, folder / "fer2013") if any(_images(place))), None)
     if root is None:
@@ -68,8 +68,8 @@ def collect(folder: Path) -> Faces:
             rejections.append(Rejection(id_, image, "unknown emotion", f"none of {', '.join(_EMOTIONS)}"))
             continue
         published = "validation" if image.name.startswith(_VALIDATION_PREFIX) else split
-        faces.append(Face(id_, image, _SPLITS[published], emotion=_one_hot(_EMOTIONS[emotion])))
-    return Faces("FER2013", faces, rejections, _NOTES)
+        faces.append(LabelledFace(id_, image, _SPLITS[published], emotion=_one_hot(_EMOTIONS[emotion])))
+    return LabelledFaces("FER2013", faces, rejections, _NOTES)
 
 
 def _images(root: Path) -> Iterator[Path]:

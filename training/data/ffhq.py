@@ -2,6 +2,7 @@
 
 python -m training.data.ffhq --images data/thumbnails128x128 --annotations data/json --out data/ffhq
 python -m training.data.ffhq --annotations data/json --out runs/labels --labels-only
+python -m training.data.ffhq --images png jpeg --annotations data/json --out data/ffhq --holdout-ids 610-699 4000-4499
 
 What is special about this dataset is here: 529 annotations are empty, 70 hold two faces, 1,405 faces have age 0 (which
 the published run trained on at no time, but tested on), and who is trained and tested on goes by the picture's number.
@@ -19,11 +20,11 @@ from typing import Literal
 import tyro
 from tqdm import tqdm
 
-from training.data.faces import IMAGE_SUFFIXES, DatasetError, Face, Faces, Rejection
+from training.data.faces import IMAGE_SUFFIXES, DatasetError, LabelledFace, LabelledFaces, Rejection
 from training.data.ffhq_features import AnnotationError, FaceLabels, try_annotations
 from training.data.packing.pack import one_line_errors, pack, write_labels
 from training.data.packing.parallel import map_in_processes
-from training.data.splits import HashSplit
+from training.data.splits import HashSplit, RangeSplit, id_ranges
 from training.data.synthetic import DESCRIPTION_NAME
 
 FIRST_SELECTION_ID = 57_000  # taken out of the published training ids, for choosing a model
@@ -33,6 +34,7 @@ _IMAGE_FOLDERS = ("thumbnails128x128", "images1024x1024")  # the first is small 
 _ANNOTATION_FOLDERS = ("json",)
 _ANNOTATIONS_A_TASK = 500
 _NUMBER = re.compile(r"\d{5}")
+_FORMATS = {".jpg": "jpeg"}  # of other suffixes the name without the dot
 
 
 @dataclass(frozen=True)
@@ -41,29 +43,33 @@ class FfhqConfig:
 
     annotations: Path  # holds 00000.json ..., flat or in folders of a thousand, or is the parent of `json`
     out: Path  # the dataset folder to make
-    images: Path | None = None  # holds 00000.png ... likewise, of any size, or the parent of thumbnails128x128
+    images: tuple[Path, ...] = ()  # each holds 00000.png ... likewise, of any size, or the parent of thumbnails128x128
     workers: int = os.cpu_count() or 1  # decoding is all there is to do, and scales with the cores
     labels_only: bool = False  # count and list the faces without their pictures
     split_by: Literal["auto", "id", "hash"] = "auto"  # auto: by published id where there are ids from 60000 on
     selection_fraction: float = 0.05  # only where split by hash
     holdout_fraction: float = 0.15  # only where split by hash
+    holdout_ids: tuple[str, ...] = ()  # like 610-699 4000-4499, ends included: split by these instead
+    selection_ids: tuple[str, ...] = ()  # likewise; what is in neither is train
 
 
 def main(config: FfhqConfig) -> str:
     """Make the folder that `config` describes and return its card. Raises DatasetError, OSError."""
-    if config.images is None and not config.labels_only:
+    if not config.images and not config.labels_only:
         raise DatasetError("--images is needed: the folder with FFHQ's pictures, or --labels-only to do without")
     annotations = find_numbered(config.annotations, (".json",), _ANNOTATION_FOLDERS)
-    images = None
-    if config.images is not None and not config.labels_only:
-        images = find_numbered(config.images, IMAGE_SUFFIXES, _IMAGE_FOLDERS)
+    images: dict[str, Path] | None = None
+    if not config.labels_only:
+        images = {}
+        for folder in reversed(config.images):  # of several files with one number the first folder's counts
+            images |= find_numbered(folder, IMAGE_SUFFIXES, _IMAGE_FOLDERS)
     source = collect(config, annotations, images)
     if images is None:
         return write_labels(source, config.out)
     return pack(source, config.out, workers=config.workers)
 
 
-def collect(config: FfhqConfig, annotations: Mapping[str, Path], images: Mapping[str, Path] | None) -> Faces:
+def collect(config: FfhqConfig, annotations: Mapping[str, Path], images: Mapping[str, Path] | None) -> LabelledFaces:
     """Read the annotations (id -> file) and match them with the pictures; None: the pictures do not matter."""
     split, how_split = _split(config, annotations if images is None else annotations.keys() & images.keys())
     faces, rejections = [], []
@@ -75,15 +81,23 @@ def collect(config: FfhqConfig, annotations: Mapping[str, Path], images: Mapping
         else:
             part = "age_zero" if labels.age == 0 else split(id_)
             image = None if images is None else images[id_]
-            faces.append(Face(id_, image, part, labels.age, labels.gender, labels.emotion))
+            faces.append(LabelledFace(id_, image, part, labels.age, labels.gender, labels.emotion, _format(image)))
     without_annotation = {id_: path for id_, path in (images or {}).items() if id_ not in annotations}
     rejections += [Rejection(id_, path, "missing annotation") for id_, path in without_annotation.items()]
     title, notes = _origin(config.annotations)
-    return Faces(title, faces, rejections, [how_split, *notes], ("holdout", "published"))
+    return LabelledFaces(title, faces, rejections, [how_split, *notes], ("holdout", "published"))
+
+
+def _format(image: Path | None) -> dict[str, str]:
+    """The column that lets pictures be scored apart by how they were stored: a JPEG's blur moves the ages."""
+    if image is None:
+        return {}
+    suffix = image.suffix.lower()
+    return {"format": _FORMATS.get(suffix, suffix[1:])}
 
 
 def find_numbered(folder: Path, suffixes: Sequence[str], subfolders: Sequence[str]) -> dict[str, Path]:
-    """Files named like 00000.png, by number: in `folder`, in its folders of a thousand, or so in one of `subfolders`.
+    """Find files named like 00000.png, by number: in `folder`, in its folders of a thousand, or so in one of `subfolders`.
 
     Of several files with one number the first suffix counts, and the flat file before the one in a folder. Raises
     DatasetError where there is no such folder or file.
@@ -124,6 +138,8 @@ def _origin(annotations: Path) -> tuple[str, Sequence[str]]:
 
 def _split(config: FfhqConfig, ids: Iterable[str]) -> tuple[Callable[[str], str], str]:
     """What says which split an id belongs to, and the sentence about it for the card."""
+    if config.holdout_ids or config.selection_ids:
+        return _given_split(config)
     reaches_holdout = any(int(id_) >= FIRST_HOLDOUT_ID for id_ in ids)
     if config.split_by == "id" or (config.split_by == "auto" and reaches_holdout):
         return _published_split, (
@@ -135,6 +151,16 @@ def _split(config: FfhqConfig, ids: Iterable[str]) -> tuple[Callable[[str], str]
         f"**Split by a hash of the id ({by_hash}), not by the published ids**"
         f"{'' if reaches_holdout else f', since no id reaches {FIRST_HOLDOUT_ID}'}: its figures cannot stand beside "
         "published ones. Faces of age 0 apart."
+    )
+
+
+def _given_split(config: FfhqConfig) -> tuple[Callable[[str], str], str]:
+    if config.split_by != "auto":
+        raise DatasetError(f"--split-by {config.split_by} and given ids contradict each other; leave one out")
+    by_range = RangeSplit(id_ranges(config.holdout_ids), id_ranges(config.selection_ids))
+    return by_range, (
+        f"**Split by given ids ({by_range}; all others train), not by the published ones**: its figures cannot stand "
+        "beside published ones. Faces of age 0 apart."
     )
 
 

@@ -66,7 +66,7 @@ class Config:
 
 
 def sample_subject(rng: np.random.Generator) -> Subject:
-    """A person by the shares above; gender is independent of age, emotion of both."""
+    """Draw a person by the shares above; gender is independent of age, emotion of both."""
     group = int(rng.choice(len(AGE_GROUPS), p=AGE_GROUP_SHARES))
     age = int(rng.integers(max(10 * group, YOUNGEST), min(10 * group + 9, OLDEST) + 1))
     gender = GENDERS[int(rng.integers(len(GENDERS)))]
@@ -87,7 +87,7 @@ def _sample_emotion(rng: np.random.Generator) -> dict[str, float]:
 
 
 def synthesize(seed: int, index: int) -> tuple[Image.Image, list[dict[str, Any]]]:
-    """Face `index` of a seed: its picture, 128 x 128 RGB, and its annotation in FFHQ-Features' format."""
+    """Draw face `index` of a seed: its picture, 128 x 128 RGB, and its annotation in FFHQ-Features' format."""
     rng = np.random.default_rng((seed, index))
     subject = sample_subject(rng)
     appearance = Appearance.of(subject, rng)
@@ -162,7 +162,7 @@ def _write_face(out: Path, seed: int, index: int) -> None:
 
 
 def contact_sheet(seed: int, count: int) -> Image.Image:
-    """The first faces of a seed in rows, each above its labels."""
+    """Draw the first faces of a seed in rows, each above its labels."""
     count = min(count, SHEET_COLUMNS * SHEET_ROWS)
     cell_px = (IMAGE_SIDE_PX, IMAGE_SIDE_PX + _CAPTION_PX)
     columns, rows = min(count, SHEET_COLUMNS), -(-count // SHEET_COLUMNS)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tyro
 
-from training.data.faces import IMAGE_SUFFIXES, MAX_AGE_YEARS, DatasetError, Face, Faces, Rejection
+from training.data.faces import IMAGE_SUFFIXES, MAX_AGE_YEARS, DatasetError, LabelledFace, LabelledFaces, Rejection
 from training.data.packing.pack import Duplicates, one_line_errors, pack
 from training.data.splits import HashSplit
 
@@ -42,10 +42,10 @@ def main(config: UtkFaceConfig) -> str:
     return pack(collect(config), config.out, workers=config.workers, drop=drop)
 
 
-def collect(config: UtkFaceConfig) -> Faces:
+def collect(config: UtkFaceConfig) -> LabelledFaces:
     """Find the pictures and read their names."""
     split = HashSplit(config.selection_fraction, config.holdout_fraction)
-    faces: dict[str, Face] = {}
+    faces: dict[str, LabelledFace] = {}
     rejections = []
     for image in _images(config.images):
         # Without every suffix (the aligned pictures are called .jpg.chip.jpg): all forms of a picture are split alike.
@@ -58,13 +58,13 @@ def collect(config: UtkFaceConfig) -> Faces:
         else:
             gender = 1.0 - int(name["gender"])  # theirs: 0 = male
             race = {"race": RACES[int(name["race"])]}
-            faces[id_] = Face(id_, image, split(id_), float(name["age"]), gender, extra=race)
+            faces[id_] = LabelledFace(id_, image, split(id_), float(name["age"]), gender, extra=race)
     notes = (
         f"Split by a hash of the id ({split}).",
         "Labels were estimated by a model (DEX) and checked by a person; race is for reports by subgroup alone.",
         "Of equal pictures one stays, the most held out; with different labels, none.",
     )
-    return Faces("UTKFace", list(faces.values()), rejections, notes)
+    return LabelledFaces("UTKFace", list(faces.values()), rejections, notes)
 
 
 def _images(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.loop.distributed import Ranks
+from training.network.distributed import Ranks
 from training.network.model import Logits
 
 REASON_LENGTH = 200  # characters of what the compiler says, which can be pages
@@ -25,7 +25,7 @@ def compiled_or_not(
     *,
     backend: str | Callable[..., Any] = "inductor",
 ) -> Forward:
-    """`replicate()` compiled for inputs like the examples; where the compiler fails on any rank, as it is on all.
+    """Return `replicate()` compiled for inputs like the examples; where that fails on any rank, uncompiled on all.
 
     The network's weights, statistics and names are as before: only what calls it is compiled.
     """
@@ -46,7 +46,7 @@ def compiled_or_not(
 
 @contextmanager
 def _unchanged(network: nn.Module) -> Iterator[None]:
-    """The network's statistics are put back afterwards, and its gradients are none."""
+    """Put the network's statistics back afterwards, and drop its gradients."""
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     try:
         yield

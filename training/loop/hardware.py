@@ -26,22 +26,24 @@ PEAK_BF16_TFLOPS = {
 
 
 def device_name(device: torch.device) -> str:
-    """As its driver calls it; of a CPU the model and the threads that compute."""
+    """Name a device as its driver does; a CPU by its model and the threads that compute."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{torch.cpu.get_capabilities().get('cpu_name', platform.machine())}, {torch.get_num_threads()} threads"
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether the hardware does, rather than software in its place."""
+    """Tell whether the hardware multiplies bf16, rather than software in its place."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def forward_macs(side_px: int) -> int:
-    """Multiply-adds of the network forward for one image of so many pixels a side, counted from its convolutions and
-    matrix products."""
+    """Count the multiply-adds of the network forward for one image of so many pixels a side.
+
+    Those of its convolutions and matrix products.
+    """
     with torch.device("meta"):
         network, faces = AgeGenderNet().eval(), torch.empty(1, 3, side_px, side_px)
     with FlopCounterMode(display=False) as counter:
@@ -50,7 +52,7 @@ def forward_macs(side_px: int) -> int:
 
 
 def peak_share(images_per_s: float, *, side_px: int, device: str) -> float | None:
-    """Share of the device's bf16 peak that training so many images/s is; None where the peak is not known.
+    """Return the share of the device's bf16 peak that so many images/s are; None where the peak is not known.
 
     Forward and backward together count as three times forward: a gradient for the input and one for the weights.
     """
@@ -59,7 +61,7 @@ def peak_share(images_per_s: float, *, side_px: int, device: str) -> float | Non
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """The most that tensors took on a GPU since torch.cuda.reset_peak_memory_stats; on a CPU, that the process took."""
+    """Return the most that tensors took on a GPU since its statistics were reset; on a CPU, that the process took."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,20 +1,21 @@
-"""What updates the weights: optimiser, learning-rate schedule and moving average, as the settings ask for them."""
+"""What updates the weights: optimiser and learning-rate schedule, as the settings ask for them."""
 
 from __future__ import annotations
 
-from itertools import chain
+import math
+from itertools import accumulate
 
-import torch
-from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from training.config import TrainConfig
 from training.network.model import AgeGenderNet
 
+CYCLE_START = 0.04  # of the learning rate: where a cycle begins
+
 
 def make_optimizer(network: AgeGenderNet, config: TrainConfig) -> Optimizer:
+    """Return the settings' optimiser of the network's parameters."""
     if config.optimizer == "adam":
         return Adam(network.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
     # Decay pulls on what multiplies features, not on biases and batch-norm parameters.
@@ -25,32 +26,29 @@ def make_optimizer(network: AgeGenderNet, config: TrainConfig) -> Optimizer:
 
 
 def make_scheduler(optimizer: Optimizer, config: TrainConfig, *, batches_per_epoch: int) -> LRScheduler:
-    """A plateau's is stepped after every epoch, a cycle's after every batch."""
+    """Return the settings' schedule: a plateau's is stepped after every epoch, a cycle's after every batch."""
     if config.schedule == "plateau":
         return ReduceLROnPlateau(optimizer, factor=config.plateau_factor, patience=config.plateau_patience)
-    steps = config.epochs * batches_per_epoch
-    return OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=config.warm_up_share)
+    # A step at twice the resolution computes four times as much and moves the cycle four times as far. So the last
+    # epochs, the expensive ones, still learn at a rate that is worth their time.
+    costs = [config.resolution_of(epoch) ** 2 for epoch in range(config.epochs)]
+    before = [0, *accumulate(costs)]  # the computation done before each epoch, and in all
+
+    def factor(step: int) -> float:
+        epoch, batch = divmod(step, batches_per_epoch)
+        if epoch >= config.epochs:
+            return 0.0
+        done = before[epoch] + costs[epoch] * batch / batches_per_epoch
+        return one_cycle(done / before[-1], config.warm_up_share)
+
+    return LambdaLR(optimizer, factor)
 
 
-class MovingAverage(AveragedModel):
-    """torch's exponential moving average, of the batch-norm statistics too, which otherwise would not belong to it.
+def one_cycle(done: float, warm_up_share: float) -> float:
+    """Return the part of the highest learning rate when `done` (0 to 1) of the computation is done.
 
-    torch's own update copies a counter to the device, and so waits for it, in every step.
+    Linear from CYCLE_START to 1, then a cosine to 0 (Smith and Topin 2018, arXiv:1708.07120, as most use it now).
     """
-
-    def __init__(self, network: AgeGenderNet, decay: float) -> None:
-        self.mix = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        super().__init__(network, multi_avg_fn=self.mix, use_buffers=True)
-
-    @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
-        """The first update takes the weights as they are."""
-        ours, theirs = (list(chain(m.parameters(), m.buffers())) for m in (self.module, model))
-        weights = [i for i, tensor in enumerate(ours) if tensor.is_floating_point()]  # the rest counts batches
-        if self.n_averaged == 0:
-            weights = []
-        else:
-            self.mix([ours[i] for i in weights], [theirs[i] for i in weights], self.n_averaged)
-        for i in set(range(len(ours))) - set(weights):
-            ours[i].copy_(theirs[i])
-        self.n_averaged += 1
+    if done < warm_up_share:
+        return CYCLE_START + (1 - CYCLE_START) * done / warm_up_share
+    return 0.5 * (1 + math.cos(math.pi * (done - warm_up_share) / (1 - warm_up_share)))

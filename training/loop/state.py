@@ -5,23 +5,23 @@ from __future__ import annotations
 import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from contract.files import replacing
 from training.config import TrainConfig
-from training.loop.distributed import Ranks
-from training.loop.optimizer import MovingAverage, make_optimizer, make_scheduler
+from training.loop.optimizer import make_optimizer, make_scheduler
 from training.network.checkpoint import load_checkpoint
+from training.network.distributed import Ranks
 from training.network.model import AgeGenderNet
 
 STATE_NAME = "last.pt"
 # What may differ between the two halves of a run: where and how long it runs, not what it computes.
-FREE_SETTINGS = ("out", "epochs", "device", "plot_every", "save_every_s", "compile", "restart")
+FREE_SETTINGS = ("out", "epochs", "first_resolutions", "device", "plot_every", "save_every_s", "compile", "restart")
 
 
 class StateError(ValueError):
@@ -51,39 +51,35 @@ class RunState:
     network: AgeGenderNet
     optimizer: Optimizer
     scheduler: LRScheduler
-    average: MovingAverage | None  # of the network's weights, where the run keeps one
     progress: Progress
-
-    @property
-    def answering(self) -> AgeGenderNet:
-        """The network that is validated and saved."""
-        return self.network if self.average is None else cast(AgeGenderNet, self.average.module)
 
     @classmethod
     def fresh(
         cls, config: TrainConfig, device: torch.device, ranks: Ranks, *, median_age_years: float, batches_per_epoch: int
     ) -> RunState:
-        """The beginning of a run, the same on every rank. Raises CheckpointError."""
+        """Begin a run, the same on every rank. Raises CheckpointError."""
         torch.manual_seed(config.seed)
         network = AgeGenderNet()
         if config.start_from:
             network.load_state_dict(load_checkpoint(config.start_from).network.state_dict())
         elif config.quick_start:
             network.start_quickly(median_age_years=median_age_years)
+        for module in network.modules():
+            if isinstance(module, nn.Dropout):
+                module.p *= config.dropout
         # NHWC is what oneDNN's and cuDNN's fast convolutions read.
         network = ranks.synchronised(network, device).to(device).to(memory_format=torch.channels_last)
         optimizer = make_optimizer(network, config)
         scheduler = make_scheduler(optimizer, config, batches_per_epoch=batches_per_epoch)
-        average = MovingAverage(network, config.average_decay) if config.average_decay else None
-        return cls(network, optimizer, scheduler, average, Progress())
+        return cls(network, optimizer, scheduler, Progress())
 
     def save(self, config: TrainConfig) -> None:
+        """Write everything into the run's folder, in one step."""
         content = {
             "config": plain(config),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
             "progress": asdict(self.progress),
         }
         with replacing(config.out / STATE_NAME) as temporary:
@@ -97,23 +93,23 @@ class RunState:
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise StateError(f"{path} is broken ({error}); start over with --restart") from error
         before, now = content["config"], plain(config)
-        # A cycle's length is the run's, and so is the number of epochs at half resolution.
-        fixed = {"epochs"} if config.schedule == "one_cycle" or config.half_resolution_share else set()
-        free = set(FREE_SETTINGS) - fixed
-        if changed := [name for name in now if name not in free and now[name] != before.get(name)]:
+        if changed := [name for name in now if name not in FREE_SETTINGS and now[name] != before.get(name)]:
             listed = ", ".join(f"{name} {before.get(name)} -> {now[name]}" for name in changed)
             raise StateError(f"{config.out} holds a run with other settings ({listed}); use another --out or --restart")
+        # What is still to come may be planned anew; what is done stays as it was.
+        done = [int(row["resolution"]) for row in content["progress"]["history"]]
+        if done != [config.resolution_of(epoch) for epoch in range(len(done))]:
+            sides = " ".join(map(str, done))
+            raise StateError(f"{config.out} trained its epochs at {sides}; give --first-resolutions that begin so")
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scheduler.load_state_dict(content["scheduler"])
-        if self.average:
-            self.average.load_state_dict(content["average"])
         for name, value in content["progress"].items():
             setattr(self.progress, name, value)
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:
-    """The settings as JSON can hold them."""
+    """Return the settings as JSON can hold them."""
     return {name: _plain(value) for name, value in asdict(config).items()}
 
 

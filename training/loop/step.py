@@ -1,4 +1,4 @@
-"""One step of training: a batch is changed, judged, and what it teaches goes into the weights."""
+"""One step of training: augment a batch, judge the network's answers, update its weights."""
 
 from __future__ import annotations
 
@@ -6,77 +6,54 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.profiler import record_function
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR
 
+from contract.spec import IMAGE_SIDE_PX
 from training.batches.dataset import Batch, Targets
 from training.config import TrainConfig
 from training.loop.compilation import Forward, compiled_or_not
-from training.loop.distributed import Ranks
 from training.loop.history import EpochSums
-from training.loop.losses import Losses, MultiTaskLoss
+from training.loop.losses import MultiTaskLoss
 from training.loop.state import RunState
-from training.network.model import Logits
-from training.network.preprocess import Preprocess
+from training.network.distributed import Ranks
+from training.network.preprocess import TrainingPreprocess
 
 AUGMENT, FORWARD, BACKWARD, UPDATE = "step: augment", "step: forward", "step: backward", "step: update"
 
 
 @dataclass(frozen=True)
-class NetworkInput:
-    """Preprocess in the order and layout that cost a training step least; the same to rounding."""
-
-    preprocess: Preprocess
-
-    def __call__(self, images: Tensor, *, halved: bool) -> Tensor:
-        """uint8 [B, 128, 128, 3] -> float32 [B, 3, R, R], or half of R."""
-        faces = self.cast(images)
-        return self.standardised(F.avg_pool2d(faces, 2) if halved else faces)
-
-    def cast(self, images: Tensor) -> Tensor:
-        """uint8 [B, 128, 128, 3] -> float32 [B, 3, 128, 128] in 0..1, channels-last as they come: no transposition."""
-        return images.permute(0, 3, 1, 2).float().div_(255)
-
-    def standardised(self, faces: Tensor) -> Tensor:
-        """float32 [B, 3, S, S] in 0..1 -> float32 [B, 3, S * R / 128, S * R / 128].
-
-        Enlarged last, so that less is gone through.
-        """
-        return self.preprocess.enlarge(self.preprocess.normalise(faces).contiguous(memory_format=torch.channels_last))
-
-
-@dataclass(frozen=True)
 class TrainingStep:
-    """Takes this rank's part of a batch and leaves the same new weights on every rank. Nothing waits for the device."""
+    """Learns from this rank's part of a batch, leaving equal weights on every rank; never waits for the device."""
 
     config: TrainConfig
     state: RunState
     loss: MultiTaskLoss
-    network_input: NetworkInput
+    preprocess: TrainingPreprocess
     forward: Forward  # the network, over all ranks
     bf16: bool
     ranks: Ranks
 
     @property
     def compiled(self) -> bool:
-        """Whether the network runs compiled, which it may not although the settings ask for it."""
+        """Tell whether the network runs compiled, which it may not although the settings ask for it."""
         return hasattr(self.forward, "_orig_mod")  # what torch.compile makes of a module
 
-    def prepare(self, batch: Batch, *, halved: bool) -> tuple[Tensor, Targets]:
-        """The faces as the network sees them, float32 [B, 3, R, R] or half of R, augmented; and their labels."""
+    def prepare(self, batch: Batch, *, side_px: int) -> tuple[Tensor, Targets]:
+        """Return the faces as the network sees them, float32 [B, 3, side_px, side_px], augmented, and their labels."""
         with record_function(AUGMENT):
-            faces = self.network_input.cast(batch.images)
-            faces = self.config.augmentation(faces, batch.draws, shrink=2 if halved else 1)
-            return self.network_input.standardised(faces), batch.targets
+            faces = self.preprocess.cast(batch.images)
+            faces = self.config.augmentation(faces, batch.draws, side_px=min(side_px, IMAGE_SIDE_PX))
+            return self.preprocess.standardise(faces, side_px=side_px), batch.targets
 
     def __call__(self, faces: Tensor, targets: Targets, sums: EpochSums, *, seed: tuple[int, ...]) -> Tensor:
-        """This rank's part of the loss. All that is random in a step comes from `seed`, so it can be done again."""
+        """Learn and return this rank's part of the loss; all that is random comes from `seed`, to be repeated."""
         torch.manual_seed(_number((*seed, self.ranks.rank)))  # dropout: other faces, other masks
         with record_function(FORWARD):
-            judge = self._judge_mixed if self.config.mixup else self._judge
-            logits, losses = judge(faces, targets, seed)
+            with torch.autocast(faces.device.type, torch.bfloat16, enabled=self.bf16):
+                logits = self.forward(faces)
+            losses = self.loss(logits, targets)
             sums.add(logits, targets, losses)
         with record_function(BACKWARD):
             self.state.optimizer.zero_grad()
@@ -86,39 +63,18 @@ class TrainingStep:
             self._update()
         return losses.total
 
-    def _judge(self, faces: Tensor, targets: Targets, _seed: tuple[int, ...]) -> tuple[Logits, Losses]:
-        logits = self._answer(faces)
-        return logits, self.loss(logits, targets)
-
-    def _judge_mixed(self, faces: Tensor, targets: Targets, seed: tuple[int, ...]) -> tuple[Logits, Losses]:
-        """Mixup (Zhang et al. 2018) by mixing the losses, so that a label only one of the two has still counts.
-
-        Neighbours are mixed: they met by chance, and no rank needs a face of another.
-        """
-        share = np.random.default_rng(seed).beta(self.config.mixup, self.config.mixup)
-        order = (torch.arange(len(faces), device=faces.device) ^ 1).clamp(max=len(faces) - 1)
-        logits = self._answer(torch.lerp(faces[order], faces, share))
-        own, other = self.loss(logits, targets), self.loss(logits, targets.take(order))
-        return logits, Losses(*(share * a + (1 - share) * b for a, b in zip(own, other, strict=True)))
-
-    def _answer(self, faces: Tensor) -> Logits:
-        with torch.autocast(faces.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.forward(faces)
-
     def _update(self) -> None:
         state = self.state
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), self.config.max_grad_norm)
         state.optimizer.step()
-        if isinstance(state.scheduler, OneCycleLR):
+        if isinstance(state.scheduler, LambdaLR):
             state.scheduler.step()
-        if state.average:
-            state.average.update_parameters(state.network)
 
 
 def training_forward(
     state: RunState, config: TrainConfig, device: torch.device, ranks: Ranks, *, bf16: bool
 ) -> Forward:
-    """The network as a step calls it: over all ranks, and compiled where the settings ask for it and it works."""
+    """Return the network as a step calls it: over all ranks, compiled where the settings ask for it and it works."""
 
     def replicate() -> torch.nn.Module:
         return ranks.replicate(state.network, device)
@@ -126,8 +82,8 @@ def training_forward(
     if not config.compile:
         return replicate()
     state.network.train()
-    faces, side = ranks.share(config.batch_size), config.resolution
-    sides = {side // 2, side} if config.half_resolution_share else {side}
+    faces = ranks.share(config.batch_size)
+    sides = {config.resolution_of(epoch) for epoch in range(config.epochs)}
     examples = [
         torch.zeros(faces.stop - faces.start, 3, side, side, device=device).contiguous(
             memory_format=torch.channels_last

@@ -18,25 +18,20 @@ from tqdm import tqdm
 from contract.samples import Role, load_samples
 from training.batches.dataset import Batches, PackedFaces, Positions, Targets, in_order, shuffled
 from training.batches.prefetch import batches_on
-from training.config import TrainConfig
-from training.loop.distributed import ALONE, Ranks, local_device
-from training.loop.finite import FiniteCheck, NonFiniteLossError
+from training.config import SettingsError, TrainConfig
 from training.loop.hardware import multiplies_bf16
-from training.loop.history import EpochMetrics, EpochSums, Stopwatch, history_row, write_history
-from training.loop.losses import LossWeights, MultiTaskLoss, balancing_weights
+from training.loop.history import EpochMetrics, EpochSums, Stopwatch, epoch_line, history_row, write_history
+from training.loop.interruption import FiniteCheck, NonFiniteLossError, StopRequest
+from training.loop.losses import LossWeights, MultiTaskLoss
 from training.loop.plots import plot_history
 from training.loop.state import STATE_NAME, RunState, StateError, plain
-from training.loop.step import NetworkInput, TrainingStep, training_forward
-from training.loop.stopping import StopRequest
+from training.loop.step import TrainingStep, training_forward
 from training.network.checkpoint import BEST_NAME, Checkpoint, save_checkpoint
-from training.network.preprocess import Preprocess
+from training.network.distributed import ALONE, Ranks, local_device
+from training.network.preprocess import Preprocess, TrainingPreprocess
 
 # On a GPU, looking at a loss waits for the device, and asking the other ranks for the host.
 BATCHES_BETWEEN_LOOKS_ON_GPU = 50
-
-
-class SettingsError(ValueError):
-    """The settings do not fit together; the message says which to change."""
 
 
 class Trainer:
@@ -48,7 +43,7 @@ class Trainer:
         self.bf16 = config.precision == "bf16" or (config.precision == "auto" and multiplies_bf16(self.device))
         self.train_faces, self.selection_faces = self._faces("train"), self._faces("selection")
         _check_shares(len(self.shuffled(0)[0]), ranks)
-        self.network_input = NetworkInput(Preprocess(config.resolution).to(self.device))
+        self.preprocess = TrainingPreprocess(Preprocess(config.resolution).to(self.device))
         self.state = RunState.fresh(
             config,
             self.device,
@@ -63,23 +58,23 @@ class Trainer:
         return PackedFaces([load_samples(manifest, role, self.config.protocol) for manifest in self.config.manifest])
 
     def shuffled(self, epoch: int) -> list[Positions]:
+        """Return the faces of each of an epoch's batches."""
         config = self.config
         return shuffled(self.train_faces, config.batch_size, seed=(config.seed, epoch), repeat=config.repeat)
 
-    def prepared(self, batches: Batches, *, first: int = 0, halved: bool) -> Iterator[tuple[Tensor, Targets]]:
-        """What a step takes, of each batch from number `first` on."""
+    def prepared(self, batches: Batches, *, first: int = 0, side_px: int) -> Iterator[tuple[Tensor, Targets]]:
+        """Yield what a step takes, of each batch from number `first` on."""
         for batch in batches_on(self.device, batches, first=first):
-            yield self.step.prepare(batch, halved=halved)
+            yield self.step.prepare(batch, side_px=side_px)
 
     @cached_property
     def step(self) -> TrainingStep:
-        config, emotion = self.config, self.train_faces.labels.emotion
-        balance = balancing_weights(emotion, config.emotion_balance).to(self.device) if config.emotion_balance else None
+        config = self.config
         return TrainingStep(
             config,
             self.state,
-            MultiTaskLoss(_loss_weights(config), config.emotion_smoothing, balance),
-            self.network_input,
+            MultiTaskLoss(_loss_weights(config)),
+            self.preprocess,
             training_forward(self.state, config, self.device, self.ranks, bf16=self.bf16),
             self.bf16,
             self.ranks,
@@ -113,9 +108,9 @@ class Trainer:
             raise StateError(f"{config.out} is not the same on all machines; put --out where all of them see it")
 
     @property
-    def halved(self) -> bool:
-        """Whether the epoch at hand is one of those at half resolution."""
-        return self.state.progress.epoch < round(self.config.half_resolution_share * self.config.epochs)
+    def side_px(self) -> int:
+        """Return the network resolution of the epoch at hand."""
+        return self.config.resolution_of(self.state.progress.epoch)
 
     def _stopped_improving(self) -> bool:
         progress = self.state.progress
@@ -125,14 +120,14 @@ class Trainer:
         """Train and validate once; afterwards everything is on disk."""
         state, progress, config = self.state, self.state.progress, self.config
         _ = self.step  # compiled, where asked for, before the clock starts
-        stopwatch, first_batch, halved = Stopwatch(), progress.batch, self.halved
+        stopwatch, first_batch, side_px = Stopwatch(), progress.batch, self.side_px
         train = self._train_epoch(stopwatch)
         seconds, images = stopwatch.total_s, (progress.batch - first_batch) * config.batch_size
         selection = self._validate()
         progress.finish_epoch()
         row = history_row(
             epoch=progress.epoch,
-            resolution=config.resolution // 2 if halved else config.resolution,
+            resolution=side_px,
             learning_rate=state.optimizer.param_groups[0]["lr"],
             train=train,
             selection=selection,
@@ -142,10 +137,11 @@ class Trainer:
         progress.history.append(row)
         if isinstance(state.scheduler, ReduceLROnPlateau):
             state.scheduler.step(selection.loss)
-        best = halved or selection.loss < progress.best_loss
+        # An epoch at another resolution than the last one's is the best until a later one ends: they do not compare.
+        low = side_px != config.resolution
+        best = low or selection.loss < progress.best_loss
         if best:
-            # No epoch at half resolution stands in the way of a later one at the full: it is only kept meanwhile.
-            progress.best_loss, progress.best_epoch = (float("inf") if halved else selection.loss), progress.epoch
+            progress.best_loss, progress.best_epoch = (float("inf") if low else selection.loss), progress.epoch
         if self.ranks.main:
             self._write_epoch(row, best=best)
         return row
@@ -153,13 +149,13 @@ class Trainer:
     def _write_epoch(self, row: dict[str, float], *, best: bool) -> None:
         config, progress = self.config, self.state.progress
         if best:
-            checkpoint = Checkpoint(self.state.answering, config.resolution, plain(config), row)
+            checkpoint = Checkpoint(self.state.network, config.resolution, plain(config), row)
             save_checkpoint(config.out / BEST_NAME, checkpoint)
         self._save()
         write_history(progress.history, config.out)
         if progress.epoch % config.plot_every == 0:
             plot_history(config.out, f"epoch_{progress.epoch}")
-        _print_epoch(row, config.epochs)
+        print(epoch_line(row, config.epochs))
 
     def _train_epoch(self, stopwatch: Stopwatch) -> EpochMetrics:
         progress, config = self.state.progress, self.config
@@ -170,7 +166,7 @@ class Trainer:
         finite = FiniteCheck()
         self.state.network.train()
         with self._bar(f"epoch {progress.epoch + 1}", len(batches), progress.batch) as bar:
-            prepared = self.prepared(batches, first=progress.batch, halved=self.halved)
+            prepared = self.prepared(batches, first=progress.batch, side_px=self.side_px)
             for faces, targets in stopwatch.timed(prepared):
                 loss = self.step(faces, targets, sums, seed=(*seed, progress.batch))
                 finite.add(progress.batch, loss)
@@ -178,24 +174,22 @@ class Trainer:
                 bar.update()
                 if progress.batch % self._batches_between_looks == 0 or progress.batch == len(batches):
                     self._look(finite, batches, sums)
-        return sums.means(progress.batch, self.ranks)
+        return sums.means(_loss_weights(config), self.ranks)
 
     @property
     def _batches_between_looks(self) -> int:
         return BATCHES_BETWEEN_LOOKS_ON_GPU if self.device.type == "cuda" else 1
 
     def _look(self, finite: FiniteCheck, batches: Batches, sums: EpochSums) -> None:
-        """What all ranks have to do together: end at a loss that is not finite, stop, save."""
-        progress, none = self.state.progress, len(batches)
-        found = finite.first_broken()
+        """Do what all ranks must do together: end at a loss that is not finite, stop, save."""
+        progress, broken = self.state.progress, finite.first_broken()
         save_due = time.perf_counter() - self.last_save_s > self.config.save_every_s
-        broken, stop, save = self.ranks.maximum(none - (none if found is None else found), self.stop.made, save_due)
-        if broken:
-            names = ", ".join(self.train_faces.names(batches.positions[none - broken]))
-            raise NonFiniteLossError(
-                f"the loss of batch {none - broken + 1} is not finite; nothing of it was saved. Look at its faces "
-                f"({names}), or run again with a lower --learning-rate and --restart"
-            )
+        # One exchange for all three. The ranks may have broken batches of their own; the earliest is wanted, which is
+        # the one with the most batches from it to the end (0: none is broken).
+        batches_from_broken = 0 if broken is None else len(batches) - broken
+        batches_from_broken, stop, save = self.ranks.maximum(batches_from_broken, self.stop.made, save_due)
+        if batches_from_broken:
+            self._refuse(batches, len(batches) - batches_from_broken)
         if stop or save:
             progress.epoch_sums = self.ranks.sum(sums.sums)
             if self.ranks.main:
@@ -204,19 +198,27 @@ class Trainer:
         if stop:
             raise KeyboardInterrupt
 
+    def _refuse(self, batches: Batches, number: int) -> NoReturn:
+        names = ", ".join(self.train_faces.names(batches.positions[number]))
+        raise NonFiniteLossError(
+            f"the loss of batch {number + 1} is not finite; nothing of it was saved. Look at its faces "
+            f"({names}), or run again with a lower --learning-rate and --restart"
+        )
+
     @torch.inference_mode()
     def _validate(self) -> EpochMetrics:
-        network = self.state.answering.eval()
+        network = self.state.network.eval()
+        self.ranks.share_statistics(network)
         loss = MultiTaskLoss(_loss_weights(self.config))  # the same whatever trains, so that runs can be compared
         sums = EpochSums(self.device)
         batches = Batches(self.selection_faces, in_order(self.selection_faces, self.config.batch_size), self.ranks)
         with self._bar("selection", len(batches)) as bar:
             for batch in batches_on(self.device, batches):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                    logits = network(self.network_input(batch.images, halved=self.halved))
+                    logits = network(self.preprocess(batch.images, side_px=self.side_px))
                 sums.add(logits, batch.targets, loss(logits, batch.targets))
                 bar.update()
-        return sums.means(len(batches), self.ranks)
+        return sums.means(_loss_weights(self.config), self.ranks)
 
     def _bar(self, title: str, batches: int, done: int = 0) -> tqdm[NoReturn]:
         return tqdm(total=batches, initial=done, desc=title, unit="batch", leave=False, disable=not self.ranks.main)
@@ -240,12 +242,3 @@ def _check_shares(batch_size: int, ranks: Ranks) -> None:
 def _median(ages: NDArray[np.float32]) -> float:
     """Of the known ages in years; any start will do where none is known."""
     return float(np.nanmedian(ages)) if not np.isnan(ages).all() else 30.0
-
-
-def _print_epoch(row: dict[str, float], epochs: int) -> None:
-    print(
-        f"epoch {row['epoch']:.0f}/{epochs}: loss {row['train_loss']:.3f}, selection {row['selection_loss']:.3f}, "
-        f"age MAE {row['selection_age_mae_years']:.2f} years, gender {row['selection_gender_accuracy']:.1%}, "
-        f"emotion {row['selection_emotion_accuracy']:.1%}; {row['images_per_s']:.0f} images/s, "
-        f"data {row['data_share']:.1%} of the time"
-    )

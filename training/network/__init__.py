@@ -1,1 +1,1 @@
-"""AgeGenderNet itself, what feeds it, and the file that its weights are kept in."""
+"""AgeGenderNet (model, with attention), its input (preprocess), its file (checkpoint), its ranks (distributed)."""

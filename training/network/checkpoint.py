@@ -49,7 +49,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read it onto the CPU, weights as float32. Raises CheckpointError."""
+    """Read a checkpoint onto the CPU, weights as float32. Raises CheckpointError."""
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}

@@ -26,7 +26,7 @@ class Logits(NamedTuple):
     emotion: Tensor  # [B, 8], logits
 
     def answers(self) -> Logits:
-        """The same fields as a client sees them: years, probability of male, probabilities of the emotions."""
+        """Return the same fields as a client sees them: years, probability of male, probabilities of the emotions."""
         return Logits(self.age, self.gender.sigmoid(), self.emotion.softmax(1))
 
 
@@ -73,7 +73,7 @@ class AgeGenderNet(nn.Module):
 
     @torch.no_grad()
     def start_quickly(self, *, median_age_years: float) -> None:
-        """Other first weights for the heads, for short runs.
+        """Give the heads other first weights, for short runs.
 
         The published N(0, 0.01) in both layers of a head lets next to no gradient through to the trunk at first.
         """
@@ -84,11 +84,11 @@ class AgeGenderNet(nn.Module):
         nn.init.constant_(self.age_head[-1].bias, median_age_years)  # type: ignore[arg-type]
 
     def features(self, faces: Tensor) -> Tensor:
-        """The trunk: float [B, 3, R, R] -> what the three heads share, [B, 128]."""
+        """Run the trunk: float [B, 3, R, R] -> what the three heads share, [B, 128]."""
         return self.dense(self.attention(self.stages(self.stem(faces))).mean((2, 3)))
 
     def heads(self, features: Tensor) -> Logits:
-        """[B, 128] -> Logits."""
+        """Run the three heads: [B, 128] -> Logits."""
         age, gender = self.age_head(features).squeeze(1), self.gender_head(features).squeeze(1)
         return Logits(age, gender, self.emotion_head(features))
 
@@ -97,7 +97,7 @@ class AgeGenderNet(nn.Module):
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Trainable parameters; batch-norm statistics are not counted."""
+    """Count the trainable parameters; batch-norm statistics are not among them."""
     return sum(p.numel() for p in module.parameters())
 
 

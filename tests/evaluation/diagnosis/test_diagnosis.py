@@ -126,6 +126,13 @@ def test_race_counts_where_the_manifest_has_it_alone_and_with_gender() -> None:
     assert set(attributes_of(table_of(genders))) == {"gender", "age group"}
 
 
+def test_the_format_of_pictures_counts_where_there_are_several() -> None:
+    labels = random_faces(4)[1]
+    mixed = attributes_of(table_of(labels, format=["png", "jpeg", "png", "jpeg"], agreement=["majority"] * 4))
+    assert mixed["format"].tolist() == ["png", "jpeg", "png", "jpeg"]
+    assert set(mixed) == {"gender", "age group", "format"}
+
+
 def test_faces_that_nothing_tells_apart_have_no_subgroups() -> None:
     predictions, labels = random_faces(50)
     found = compare_subgroups(predictions, table_of(labels_without(labels, "age", "gender")), RNG(0))

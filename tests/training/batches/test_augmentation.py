@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from training.batches.augmentation import DRAWS, Augmentation
+from training.network.preprocess import resize
 
 OFF = Augmentation(0, 0, 0, 0, 0, 0)
 
 
 def changed_by(augmentation: Augmentation, faces: torch.Tensor) -> torch.Tensor:
-    return augmentation(faces, torch.rand(len(faces), DRAWS))
+    return augmentation(faces, torch.rand(len(faces), DRAWS), side_px=faces.shape[2])
 
 
 @pytest.fixture
@@ -32,14 +33,17 @@ def test_every_face_has_parameters_of_its_own(faces: torch.Tensor) -> None:
 
 def test_what_happens_to_a_face_depends_on_its_own_draws_alone(faces: torch.Tensor) -> None:
     draws = torch.rand(16, DRAWS)
-    whole = Augmentation(zoom=0.2, shift=0.1, grey_probability=0.3)(faces, draws)
-    part = Augmentation(zoom=0.2, shift=0.1, grey_probability=0.3)(faces[8:], draws[8:])
+    whole = Augmentation(zoom=0.2, shift=0.1, grey_probability=0.3, blur_probability=0.5)(faces, draws, side_px=96)
+    part = Augmentation(zoom=0.2, shift=0.1, grey_probability=0.3, blur_probability=0.5)(
+        faces[8:], draws[8:], side_px=96
+    )
     assert torch.allclose(whole[8:], part, atol=1e-5)
 
 
-def test_halving_takes_the_mean_of_four_pixels(faces: torch.Tensor) -> None:
-    halved = OFF(faces, torch.rand(16, DRAWS), shrink=2)
-    assert torch.allclose(halved, torch.nn.functional.avg_pool2d(faces, 2), atol=1e-5)
+@pytest.mark.parametrize("side_px", [64, 96, 128])
+def test_it_shrinks_as_a_face_that_is_not_augmented_is_shrunk(faces: torch.Tensor, side_px: int) -> None:
+    shrunk = OFF(faces, torch.rand(16, DRAWS), side_px=side_px)
+    assert torch.allclose(shrunk, resize(faces, side_px), atol=1e-5)
 
 
 def test_flip_is_a_mirror(faces: torch.Tensor) -> None:
@@ -109,3 +113,21 @@ def test_some_faces_turn_grey(faces: torch.Tensor) -> None:
     grey = (changed.amax(1) - changed.amin(1)).amax((1, 2)) < 1e-4
     assert 0.3 < grey.float().mean() < 0.7
     assert torch.allclose(changed[~grey], many[~grey], atol=1e-5)
+
+
+def test_some_faces_are_blurred_and_flat_ones_stay() -> None:
+    torch.manual_seed(0)
+    noise = torch.rand(64, 3, 32, 32)
+    changed = changed_by(Augmentation(0, 0, 0, 0, 0, 0, blur_probability=0.5), noise)
+    sharpness = changed.flatten(1).std(1) / noise.flatten(1).std(1)
+    assert 0.3 < (sharpness > 0.999).float().mean() < 0.7
+    assert sharpness.min() < 0.45  # the mean of nine independent pixels varies a third as much
+    flat = torch.full((8, 3, 32, 32), 0.5)
+    assert torch.allclose(changed_by(Augmentation(0, 0, 0, 0, 0, 0, blur_probability=1), flat), flat, atol=1e-5)
+
+
+def test_what_lies_outside_is_black_or_a_reflection() -> None:
+    white = torch.ones(64, 3, 32, 32)
+    assert changed_by(Augmentation(0, 0, 0, 0, 0, 0, shift=0.3), white).min() == 0
+    reflected = changed_by(Augmentation(0, 10, 0, 0, 0, 0, zoom=0.3, shift=0.3, outside="reflection"), white)
+    assert reflected.min() > 0.999

@@ -6,7 +6,7 @@ import torch
 
 from contract.samples import load_samples
 from training.batches.dataset import Batches, PackedFaces, in_order, shuffled
-from training.loop.distributed import Ranks
+from training.network.distributed import Ranks
 
 
 @pytest.fixture

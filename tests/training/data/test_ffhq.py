@@ -46,7 +46,7 @@ def write_face(root: Path, number: int, *, age: float = 30, thousands: bool = Fa
 def write_faces(root: Path, numbers: Sequence[int]) -> FfhqConfig:
     for number in numbers:
         write_face(root, number)
-    return FfhqConfig(annotations=root, images=root, out=root / "out", workers=1)
+    return FfhqConfig(annotations=root, images=(root,), out=root / "out", workers=1)
 
 
 def test_ids_at_the_published_borders_fall_on_the_right_side(tmp_path: Path) -> None:
@@ -92,13 +92,60 @@ def test_split_by_and_fractions_are_options(tmp_path: Path) -> None:
     assert "No face for test" in card
 
 
+def test_given_ids_split_and_the_card_says_so(tmp_path: Path) -> None:
+    config = write_faces(tmp_path, [1, 10, 19, 20, 29, 30, 60_001])
+    write_face(tmp_path, 15, age=0)
+    card = main(replace(config, holdout_ids=("10-19", "30"), selection_ids=("20-29",)))
+    table = read_manifest(tmp_path / "out/manifest.csv")
+    assert dict(zip(table["id"], table["split"], strict=True)) == {
+        "00001": "train",
+        "00010": "holdout",
+        "00015": "age_zero",
+        "00019": "holdout",
+        "00020": "selection",
+        "00029": "selection",
+        "00030": "holdout",
+        "60001": "train",
+    }
+    assert "**Split by given ids (holdout 10-19, 30; selection 20-29; all others train)" in card
+
+
+def test_given_ids_that_contradict_are_refused(tmp_path: Path) -> None:
+    config = write_faces(tmp_path, [1, 2])
+    with pytest.raises(DatasetError, match="the ids 1-5 and 5-9 overlap"):
+        main(replace(config, holdout_ids=("1-5",), selection_ids=("5-9",)))
+    with pytest.raises(DatasetError, match="'5-1' is no range of ids"):
+        main(replace(config, selection_ids=("5-1",)))
+    with pytest.raises(DatasetError, match="--split-by hash and given ids contradict each other; leave one out"):
+        main(replace(config, holdout_ids=("1-5",), split_by="hash"))
+
+
+def test_several_folders_and_formats_are_one_dataset_that_tells_them_apart(tmp_path: Path) -> None:
+    for number, suffix in ((1, ".png"), (2, ".jpg"), (3, ".JPEG"), (4, ".webp")):
+        write_face(tmp_path, number, suffix=suffix)
+    for number in (2, 5):
+        write_face(tmp_path / "more", number, suffix=".png")
+    shutil.copytree(tmp_path / "more/json", tmp_path / "json", dirs_exist_ok=True)
+    folders = (tmp_path, tmp_path / "more/thumbnails128x128")
+    card = main(FfhqConfig(annotations=tmp_path, images=folders, out=tmp_path / "out", workers=1))
+    table = read_manifest(tmp_path / "out/manifest.csv")
+    assert dict(zip(table["id"], table["format"], strict=True)) == {
+        "00001": "png",
+        "00002": "jpeg",  # the first folder's
+        "00003": "jpeg",
+        "00004": "webp",
+        "00005": "png",
+    }
+    assert "| format jpeg |" in card
+
+
 @pytest.mark.parametrize(("thousands", "suffix"), [(False, ".webp"), (True, ".png"), (True, ".jpeg"), (False, ".JPG")])
 @pytest.mark.parametrize("parent", [True, False])
 def test_every_layout_people_have_is_read(tmp_path: Path, thousands: bool, suffix: str, parent: bool) -> None:
     for number in (5, 1_005):
         write_face(tmp_path, number, thousands=thousands, suffix=suffix)
     images, annotations = ("", "") if parent else ("thumbnails128x128", "json")
-    main(FfhqConfig(annotations=tmp_path / annotations, images=tmp_path / images, out=tmp_path / "out", workers=1))
+    main(FfhqConfig(annotations=tmp_path / annotations, images=(tmp_path / images,), out=tmp_path / "out", workers=1))
     table = read_manifest(tmp_path / "out/manifest.csv")
     assert table["id"].tolist() == ["00005", "01005"]
     assert all((tmp_path / "out" / path).is_file() for path in table["path"])
@@ -137,7 +184,7 @@ def test_files_that_are_no_faces_are_ignored(tmp_path: Path) -> None:
 def test_labels_only_counts_without_pictures(tmp_path: Path) -> None:
     config = write_faces(tmp_path, range(30))
     shutil.rmtree(tmp_path / "thumbnails128x128")
-    assert "30 faces, 0 left out" in main(replace(config, images=None, labels_only=True))
+    assert "30 faces, 0 left out" in main(replace(config, images=(), labels_only=True))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["card.md", "manifest.csv", "rejected.csv"]
 
 
@@ -146,9 +193,9 @@ def test_a_missing_folder_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"nowhere is not a folder; pass the one that holds 00000\.json"):
         main(replace(config, annotations=tmp_path / "nowhere"))
     with pytest.raises(DatasetError, match=r"no file named like 00000\.png .* in .*json"):
-        main(replace(config, images=tmp_path / "json"))
+        main(replace(config, images=(tmp_path / "json",)))
     with pytest.raises(DatasetError, match="--labels-only"):
-        main(replace(config, images=None))
+        main(replace(config, images=()))
 
 
 def command(root: Path, out: Path) -> list[str]:
@@ -173,7 +220,7 @@ def many_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(1, 12 * CHUNK_FACES):
         os.link(image, image.with_name(f"{number:05d}.png"))
         os.link(annotation, annotation.with_name(f"{number:05d}.json"))
-    main(FfhqConfig(annotations=root, images=root, out=root / "unbroken", workers=1))
+    main(FfhqConfig(annotations=root, images=(root,), out=root / "unbroken", workers=1))
     return root
 
 
@@ -196,7 +243,7 @@ def test_a_stopped_run_continues_and_ends_in_the_same_bytes(many_faces: Path, si
     assert not (out / "manifest.csv").exists()
     # That a finished chunk is not decoded again shows in a pixel which only the chunk has.
     invert_first_pixel(finished[0])
-    main(FfhqConfig(annotations=many_faces, images=many_faces, out=out, workers=1))
+    main(FfhqConfig(annotations=many_faces, images=(many_faces,), out=out, workers=1))
     images, expected = (np.load(folder / "images.npy") for folder in (out, many_faces / "unbroken"))
     expected[int(finished[0].stem), 0, 0] ^= 255
     assert np.array_equal(images, expected)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from training.loop.compilation import compiled_or_not
-from training.loop.distributed import Ranks
+from training.network.distributed import Ranks
 from training.network.model import Logits
 
 

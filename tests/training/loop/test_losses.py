@@ -1,11 +1,10 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from training.batches.dataset import Targets
-from training.loop.losses import LossWeights, MultiTaskLoss, balancing_weights
+from training.loop.losses import LossWeights, MultiTaskLoss
 from training.network.model import Logits
 
 NAN = float("nan")
@@ -54,31 +53,6 @@ def test_a_task_nobody_has_labels_for_is_zero_and_its_gradient_too() -> None:
     assert losses.age.item() == losses.emotion.item() == 0
     assert answered.age.grad is not None
     assert answered.age.grad.tolist() == [0.0]
-
-
-def test_smoothing_spreads_its_share_over_all_emotions() -> None:
-    loss = MultiTaskLoss(LossWeights(), emotion_smoothing=0.2)
-    met = torch.full((1, 8), 0.2 / 8)
-    met[0, 0] += 0.8
-    answered = Logits(torch.zeros(1), torch.zeros(1), met.log())
-    assert loss(answered, targets([0.0], [0.5], [ONE_HOT])).emotion.item() == pytest.approx(0, abs=1e-6)
-
-
-def test_balance_makes_a_rare_emotion_weigh_as_much_as_a_frequent_one() -> None:
-    labels = np.full((12, 8), np.nan, np.float32)
-    labels[:8] = np.eye(8)[0]
-    labels[8:10] = np.eye(8)[5]
-    weights = balancing_weights(labels, 1.0)
-    assert 8 * weights[0] == pytest.approx(2 * float(weights[5]))
-    assert (8 * weights[0] + 2 * weights[5]) / 10 == pytest.approx(1)  # the mean face's: the loss keeps its size
-    assert balancing_weights(labels, 0.0)[[0, 5]].tolist() == [1, 1]
-    loss = MultiTaskLoss(LossWeights(), emotion_weights=weights)
-    rare = loss(logits(1), targets([NAN], [NAN], [[*[0.0] * 5, 1.0, 0.0, 0.0]])).emotion
-    assert rare.item() == pytest.approx(float(weights[5]) * math.log(8))
-
-
-def test_balance_of_a_set_without_emotions_is_harmless() -> None:
-    assert balancing_weights(np.full((3, 8), np.nan, np.float32), 1.0).isfinite().all()
 
 
 def test_the_parts_of_a_batch_add_up_to_its_mean_whoever_has_the_labels() -> None:

@@ -14,12 +14,12 @@ from contract.samples import COLUMNS, PARTS, ROLES, Protocol, labels_of
 from contract.spec import AGE_GROUPS, EMOTIONS, GENDERS, age_group_index
 from evaluation.metrics import baselines_of
 from evaluation.text import markdown_table
-from training.data.faces import Faces, Rejection
+from training.data.faces import LabelledFaces, Rejection
 
 _UNLABELLED = "not labelled"
 
 
-def dataset_card(source: Faces, table: pd.DataFrame, rejections: Sequence[Rejection]) -> str:
+def dataset_card(source: LabelledFaces, table: pd.DataFrame, rejections: Sequence[Rejection]) -> str:
     """Markdown about the faces in `table`, the manifest that was made of `source`, and about those left out."""
     sections = [
         f"# Dataset card: {source.title}",

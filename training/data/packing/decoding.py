@@ -46,7 +46,7 @@ class DecodedImages:
         return self.digests != ""
 
     def batches(self, kept: NDArray[np.bool_]) -> Iterator[Images]:
-        """The images uint8 [<= CHUNK_FACES, 128, 128, 3] where `kept` [N], in order."""
+        """Yield the images uint8 [<= CHUNK_FACES, 128, 128, 3] where `kept` [N], in order."""
         for start, chunk in zip(range(0, len(kept), CHUNK_FACES), self.chunks, strict=True):
             with np.load(chunk) as arrays:
                 yield arrays["images"][kept[start : start + CHUNK_FACES]]
@@ -78,7 +78,7 @@ def decode_images(files: Sequence[Path], folder: Path, *, fingerprint: str, work
 
 
 def pixels_digest(image: Images) -> str:
-    """sha256 of one canonical image's pixels: equal for equal pictures, whatever their files' names and formats."""
+    """Return the sha256 of one canonical image's pixels: equal for equal pictures in any file and format."""
     return hashlib.sha256(image.tobytes()).hexdigest()
 
 

@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from contract.samples import IMAGES_NAME, map_images, read_manifest
 from training.data.packing.decoding import pixels_digest
-from training.data.faces import Face, Rejection
+from training.data.faces import LabelledFace, Rejection
 
 _MOST_HELD_OUT_FIRST = ("holdout", "selection", "train", "age_zero")
 
 
 def duplicates(
-    faces: Sequence[Face],
+    faces: Sequence[LabelledFace],
     digests: Sequence[str],
     *,
     keep_whole: str | None = None,
@@ -45,7 +45,7 @@ def duplicates(
 
 
 def digests_of_manifests(manifests: Sequence[Path]) -> frozenset[str]:
-    """The digests of every packed image of these datasets. Raises ManifestError."""
+    """Return the digests of every packed image of these datasets. Raises ManifestError."""
     found: set[str] = set()
     for manifest in manifests:
         packed = map_images(manifest.with_name(IMAGES_NAME), len(read_manifest(manifest)))
@@ -53,7 +53,7 @@ def digests_of_manifests(manifests: Sequence[Path]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _within(faces: Sequence[Face], copies: Sequence[int], keep_whole: str | None) -> Iterator[tuple[int, Rejection]]:
+def _within(faces: Sequence[LabelledFace], copies: Sequence[int], keep_whole: str | None) -> Iterator[tuple[int, Rejection]]:
     order = dict.fromkeys((keep_whole, *_MOST_HELD_OUT_FIRST))
     kept, *others = sorted(copies, key=lambda i: list(order).index(faces[i].split))
     if faces[kept].split == keep_whole:
@@ -66,9 +66,9 @@ def _within(faces: Sequence[Face], copies: Sequence[int], keep_whole: str | None
         yield i, _rejection(faces[i], "duplicate", f"of {faces[kept].id} ({faces[kept].split})")
 
 
-def _rejection(face: Face, reason: str, detail: str = "") -> Rejection:
+def _rejection(face: LabelledFace, reason: str, detail: str = "") -> Rejection:
     return Rejection(face.id, face.image, reason, detail)
 
 
-def _labels(face: Face) -> str:
+def _labels(face: LabelledFace) -> str:
     return repr((face.age, face.gender, face.emotion, face.extra))  # text, since NaN does not equal NaN

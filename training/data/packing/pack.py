@@ -29,7 +29,7 @@ from contract.spec import IMAGE, Images
 from training.data.packing.card import dataset_card
 from training.data.packing.decoding import DecodedImages, DecodingError, decode_images
 from training.data.packing.duplicates import digests_of_manifests, duplicates
-from training.data.faces import DatasetError, Face, Faces, Rejection
+from training.data.faces import DatasetError, LabelledFace, LabelledFaces, Rejection
 
 REJECTED_NAME = "rejected.csv"
 CARD_NAME = "card.md"
@@ -46,7 +46,7 @@ class Duplicates:
     of_manifests: tuple[Path, ...] = ()  # other datasets, whose pictures this one gives up
 
 
-def pack(source: Faces, out: Path, *, workers: int, drop: Duplicates = Duplicates()) -> str:
+def pack(source: LabelledFaces, out: Path, *, workers: int, drop: Duplicates = Duplicates()) -> str:
     """Make the dataset folder and return its card; the row order is that of `source.faces`.
 
     Raises DatasetError where no usable face is left, ManifestError for `drop`'s manifests, OSError.
@@ -65,8 +65,8 @@ def pack(source: Faces, out: Path, *, workers: int, drop: Duplicates = Duplicate
     return (out / CARD_NAME).read_text()
 
 
-def write_labels(source: Faces, out: Path) -> str:
-    """The same folder without the images: for counting, where only the labels are at hand. Returns the card."""
+def write_labels(source: LabelledFaces, out: Path) -> str:
+    """Make the same folder without the images, for counting where only labels are at hand; return the card."""
     if (out / IMAGES_NAME).exists():
         raise DatasetError(f"{out} holds a packed dataset, which a manifest without images would break; choose another")
     _require_faces(source, source.faces, source.rejections)
@@ -86,7 +86,7 @@ def one_line_errors(program: str) -> Iterator[None]:
         sys.exit(f"{program}: {error}")
 
 
-def _finish(source: Faces, decoded: DecodedImages, left_out: Mapping[int, Rejection], out: Path) -> None:
+def _finish(source: LabelledFaces, decoded: DecodedImages, left_out: Mapping[int, Rejection], out: Path) -> None:
     """Make every file beside the chunks, then move them into the folder: the manifest, last, completes it."""
     kept = np.array([i not in left_out for i in range(len(source.faces))])
     faces = [face for face, keep in zip(source.faces, kept, strict=True) if keep]
@@ -103,7 +103,7 @@ def _finish(source: Faces, decoded: DecodedImages, left_out: Mapping[int, Reject
 
 
 def _rejections(
-    faces: Sequence[Face], decoded: DecodedImages, drop: Duplicates, elsewhere: Collection[str]
+    faces: Sequence[LabelledFace], decoded: DecodedImages, drop: Duplicates, elsewhere: Collection[str]
 ) -> Iterator[tuple[int, Rejection]]:
     """The position of each face whose picture is unreadable or repeated."""
     for i in np.flatnonzero(~decoded.readable).tolist():
@@ -124,7 +124,7 @@ def _write_images(decoded: DecodedImages, kept: np.ndarray[tuple[int], np.dtype[
 
 
 def _write_tables(
-    source: Faces, faces: Sequence[Face], rejections: Sequence[Rejection], folder: Path, relative_to: Path
+    source: LabelledFaces, faces: Sequence[LabelledFace], rejections: Sequence[Rejection], folder: Path, relative_to: Path
 ) -> str:
     """manifest.csv, rejected.csv and card.md into `folder`, their paths relative to `relative_to`; returns the card."""
     rejections = sorted(rejections, key=lambda r: (r.id, str(r.path), r.reason))
@@ -138,7 +138,7 @@ def _write_tables(
     return card
 
 
-def _row(face: Face, relative_to: Path) -> dict[str, object]:
+def _row(face: LabelledFace, relative_to: Path) -> dict[str, object]:
     labels = (face.id, _relative(face.image, relative_to), face.age, face.gender, *face.emotion, face.split)
     return {**dict(zip(COLUMNS, labels, strict=True)), **face.extra}
 
@@ -147,7 +147,7 @@ def _relative(path: Path | None, folder: Path) -> str:
     return "" if path is None else Path(os.path.relpath(path, folder)).as_posix()
 
 
-def _require_faces(source: Faces, faces: Sequence[Face], rejections: Sequence[Rejection]) -> None:
+def _require_faces(source: LabelledFaces, faces: Sequence[LabelledFace], rejections: Sequence[Rejection]) -> None:
     if faces:
         return
     counts = Counter(rejection.reason for rejection in rejections).most_common()
@@ -161,7 +161,7 @@ def _is_finished(out: Path, fingerprint: str) -> bool:
     return all((out / name).exists() for name in names) and (out / FINGERPRINT_NAME).read_text() == fingerprint
 
 
-def _fingerprint(source: Faces, drop: Duplicates) -> str:
+def _fingerprint(source: LabelledFaces, drop: Duplicates) -> str:
     """sha256 of all that the result depends on: the faces, their files' sizes and times, the options, the decoder."""
     packed_elsewhere = [manifest.with_name(IMAGES_NAME) for manifest in drop.of_manifests]
     digest = hashlib.sha256(Path(contract.images.__file__).read_bytes())

@@ -2,8 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from training.loop.step import NetworkInput
-from training.network.preprocess import Preprocess
+from training.network.preprocess import Preprocess, TrainingPreprocess
 
 
 @pytest.fixture
@@ -14,13 +13,12 @@ def images() -> torch.Tensor:
 @pytest.mark.parametrize("resolution", [128, 160, 224])
 def test_the_network_sees_in_training_what_it_sees_when_it_is_served(images: torch.Tensor, resolution: int) -> None:
     preprocess = Preprocess(resolution)
-    faces = NetworkInput(preprocess)(images, halved=False)
+    faces = TrainingPreprocess(preprocess)(images, side_px=resolution)
     assert torch.allclose(faces, preprocess(images), atol=1e-5)
     assert faces.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_half_the_resolution_shows_the_mean_of_four_pixels(images: torch.Tensor) -> None:
-    preprocess = Preprocess(224)
-    faces = NetworkInput(preprocess)(images, halved=True)
-    assert faces.shape == (4, 3, 112, 112)
-    assert torch.allclose(faces, preprocess.standardise(F.avg_pool2d(preprocess.cast(images), 2)), atol=1e-5)
+    preprocess = Preprocess(128)
+    faces = TrainingPreprocess(preprocess)(images, side_px=64)
+    assert torch.allclose(faces, F.avg_pool2d(preprocess(images), 2), atol=1e-5)

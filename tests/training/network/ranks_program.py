@@ -1,6 +1,8 @@
-"""Run by torchrun in the tests: training without dropout, so that one rank and several can be compared.
+"""Run by torchrun in the tests: training that several ranks do as one, so that they can be compared.
 
-torchrun --nproc-per-node 2 tests/training/loop/ranks_program.py '[{"manifest": [...], "out": ..., "stop_after": 2}]'
+Without dropout, and with batch norms that keep their statistics: on CPUs each rank would normalise over its own faces.
+
+torchrun --nproc-per-node 2 tests/training/network/ranks_program.py '[{"manifest": [...], "out": ..., "stop_after": 2}]'
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,11 @@ import torch
 from training.batches.augmentation import Augmentation
 from training.batches.dataset import Batch, Targets
 from training.config import TrainConfig
-from training.loop.distributed import Ranks, local_device, started_ranks
-from training.loop.finite import NonFiniteLossError
 from training.loop.history import EpochSums
+from training.loop.interruption import NonFiniteLossError
 from training.loop.step import TrainingStep
 from training.loop.trainer import Trainer
+from training.network.distributed import Ranks, local_device, started_ranks
 
 
 class Recorded:
@@ -29,8 +32,8 @@ class Recorded:
     def __init__(self, step: TrainingStep, stop_after: int | None) -> None:
         self.step, self.stop_after, self.losses = step, stop_after, list[float]()
 
-    def prepare(self, batch: Batch, *, halved: bool) -> tuple[torch.Tensor, Targets]:
-        return self.step.prepare(batch, halved=halved)
+    def prepare(self, batch: Batch, *, side_px: int) -> tuple[torch.Tensor, Targets]:
+        return self.step.prepare(batch, side_px=side_px)
 
     def __call__(
         self, faces: torch.Tensor, targets: Targets, sums: EpochSums, *, seed: tuple[int, ...]
@@ -42,31 +45,44 @@ class Recorded:
         return loss
 
 
+def freeze(network: torch.nn.Module) -> None:
+    """Turn dropout off; have batch norms normalise by the statistics of some faces, the same on all ranks."""
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d)]
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        network.train()(torch.randn(32, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    for norm in norms:
+        norm.eval()
+        norm.__dict__["train"] = partial(_unmoved, norm)
+
+
+def _unmoved(norm: torch.nn.Module, _mode: bool = True) -> torch.nn.Module:
+    return norm
+
+
 def run(ranks: Ranks, manifest: list[str], out: str, stop_after: int | None = None) -> list[float]:
     """The losses of the batches that were trained on, the stop included or the whole run."""
     config = TrainConfig(
         manifest=tuple(map(Path, manifest)),
         out=Path(out),
         resolution=128,
-        half_resolution_share=0.5,
+        first_resolutions=(64,),
         epochs=2,
         batch_size=16,
         optimizer="adamw",
         learning_rate=1e-6,  # Adam makes a small gradient's rounding a whole step, which larger ones would amplify
         schedule="one_cycle",
-        average_decay=0.9,
-        emotion_balance=0.5,
-        emotion_smoothing=0.1,
-        mixup=0.4,
         augmentation=Augmentation(zoom=0.25, shift=0.06, grey_probability=0.2),
         quick_start=True,
         device="cpu",
         precision="fp32",
     )
     trainer = Trainer(config, ranks)
-    for module in trainer.state.network.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+    freeze(trainer.state.network)
     recorded = Recorded(trainer.step, stop_after)
     trainer.__dict__["step"] = recorded
     try:

@@ -16,7 +16,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from training.network.batch_norm import synchronise_on_cpu
 from training.network.model import AgeGenderNet
 
 
@@ -32,11 +31,11 @@ class Ranks:
         return self.rank == 0
 
     def share(self, length: int) -> slice:
-        """This rank's part of so many faces; the parts of all ranks, in order, are the whole."""
+        """Return this rank's part of so many faces; the parts of all ranks, in order, are the whole."""
         return slice(self.rank * length // self.count, (self.rank + 1) * length // self.count)
 
     def maximum(self, *values: int) -> list[int]:
-        """The largest of each value over all ranks. CPU tensors go by gloo, so no GPU is waited for."""
+        """Return the largest of each value over all ranks. CPU tensors go by gloo, so no GPU is waited for."""
         if self.count == 1:
             return list(values)
         agreed = torch.tensor(values)
@@ -44,33 +43,40 @@ class Ranks:
         return agreed.tolist()
 
     def wait(self) -> None:
-        """Until every rank has come here."""
+        """Wait until every rank has come here."""
         self.maximum(0)
 
     def same(self, values: Sequence[int]) -> bool:
-        """Whether all ranks have these very values."""
+        """Tell whether all ranks have these very values."""
         return self.maximum(*values, *(-value for value in values)) == [*values, *(-value for value in values)]
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all ranks, in a new tensor."""
+        """Return the sum over all ranks, in a new tensor."""
         total = values.clone()
         if self.count > 1:
             dist.all_reduce(total)
         return total
 
     def synchronised(self, network: AgeGenderNet, device: torch.device) -> AgeGenderNet:
-        """The network with batch norms that normalise over the faces of all ranks; names and weights are the same."""
-        if self.count == 1:
+        """Return the network with batch norms over the faces of all ranks, where torch has them: on GPUs.
+
+        On CPUs each rank normalises over its own part of a batch. Names and weights are the same.
+        """
+        if self.count == 1 or device.type == "cpu":
             return network
-        if device.type == "cpu":
-            return synchronise_on_cpu(network)
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
 
+    def share_statistics(self, network: nn.Module) -> None:
+        """Give every rank the main one's batch-norm statistics, which on CPUs are of its own faces alone."""
+        if self.count > 1:
+            for buffer in network.buffers():
+                dist.broadcast(buffer, 0)
+
     def replicate(self, network: AgeGenderNet, device: torch.device) -> nn.Module:
-        """What runs the network forward so that its gradients become the mean over all ranks."""
+        """Return what runs the network forward so that its gradients become the mean over all ranks."""
         if self.count == 1:
             return network
-        # Synchronised batch norms have the same statistics on all ranks: there is nothing to broadcast.
+        # Statistics are shared once an epoch (share_statistics): a training step does not read them.
         return DistributedDataParallel(
             network, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
         )
@@ -80,12 +86,12 @@ ALONE = Ranks()
 
 
 def is_main_process() -> bool:
-    """Known before the ranks have met, for messages of errors that end every one of them."""
+    """Tell whether this process prints errors that end every rank; known before the ranks have met."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def local_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device of this process: with several GPUs each rank of a machine has its own."""
+    """Return the device of this process: with several GPUs each rank of a machine has its own."""
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -93,7 +99,7 @@ def local_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
 
 @contextmanager
 def started_ranks(device: torch.device) -> Iterator[Ranks]:
-    """The ranks that torchrun started, connected until the block ends; a lone one without torchrun."""
+    """Connect the ranks that torchrun started until the block ends; without torchrun there is a lone one."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
