@@ -9,7 +9,7 @@ from typing import Literal
 from contract.samples import Protocol
 from training.batches.augmentation import Augmentation
 
-MIN_SIDE_PX = 32  # below, the network's last stage would see one pixel
+MIN_SIDE_PX = 32  # where the network's last stage sees one pixel
 
 
 class SettingsError(ValueError):
