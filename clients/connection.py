@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 import grpc
 
 from clients.errors import InvalidInput
+from contract.spec import GRPC_PORT, HTTP_PORT
 
 SCHEMES = ("grpc", "grpcs", "http", "https")
-DEFAULT_PORTS = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 8000}  # Triton's own
+DEFAULT_PORTS = {"grpc": GRPC_PORT, "grpcs": GRPC_PORT, "http": HTTP_PORT, "https": HTTP_PORT}
 KEEPALIVE_MS = 30_000  # finds a dead peer behind a silent link; servers allow no more than one ping in 5 minutes idle
 MAX_RECONNECT_MS = 1_000  # gRPC's default of two minutes would outlast a server's restart by far
 

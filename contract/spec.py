@@ -15,6 +15,8 @@ Float32 = NDArray[np.float32]
 MODEL_NAME = "agegendernet"  # canonical images in, attributes out
 DECODE_MODEL_NAME = "decode_image"  # encoded images in, canonical images out
 ENSEMBLE_NAME = "face_attributes"  # encoded images in, attributes out
+HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002  # Triton's own defaults, and this project's
+CPU_ENGINE = "openvino"  # the package that computes on the CPU server
 MAX_BATCH_SIZE = 64  # the engine's profile, every config.pbtxt and the clients' splitting follow it
 
 IMAGE_SIDE_PX = 128

@@ -16,9 +16,9 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from contract.files import replacing
+from contract.repository import EngineManifestError, read_engine_manifest
 from contract.samples import ManifestError, Protocol, Role, Samples, load_samples
 from contract.spec import Predictions
-from convert.engine.manifest import EngineManifestError, read_manifest
 from convert.evaluate import predict_all
 from convert.runtimes import RUNTIMES, ModelFileError, Runtime, RuntimeUnavailableError, load
 from evaluation.agreement import Tolerances, difference_table, excesses, to_markdown
@@ -84,7 +84,7 @@ def contenders(config: ParityConfig) -> list[Contender]:
         ("onnx", config.fp16_onnx, "fp16"),
         ("openvino", config.onnx, "fp32"),
         ("openvino", config.fp16_onnx, "fp16"),
-        ("tensorrt", config.plan, read_manifest(config.plan).precision if config.plan else ""),
+        ("tensorrt", config.plan, read_engine_manifest(config.plan).precision if config.plan else ""),
     ]
     wanted = config.runtimes or RUNTIMES
     chosen = [Contender(name, path, kind) for name, path, kind in possible if path is not None and name in wanted]

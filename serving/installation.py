@@ -18,7 +18,6 @@ from serving.errors import SetupError
 from serving.launch import LOOPBACK, PROJECT, Launch, Ports
 
 DEFAULT_VENV = Path(os.environ.get("TRITON_VENV") or PROJECT / ".venv-triton")
-CPU_CONFIG_NAME = "cpu"
 STUB_NAME = "triton_python_backend_stub"
 
 # Asked of the environment's own interpreter.

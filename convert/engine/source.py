@@ -5,7 +5,6 @@ TensorRT takes precision from the graph alone, so the graph is where to find out
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -106,11 +105,6 @@ def precision_of(convolutions: dict[str, str]) -> str:
     if "int8" in found:
         return "int8"
     return found.pop() if len(found) == 1 else "mixed" if found else "none"
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _spec(value: ValueInfoProto) -> tuple[str, bool]:

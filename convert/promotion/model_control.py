@@ -8,7 +8,8 @@ from pathlib import Path
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
-from contract.spec import MODEL_NAME
+from contract.files import read_headers
+from contract.spec import GRPC_PORT, MODEL_NAME
 
 _SCHEMES = {"grpc": False, "grpcs": True}  # and whether over TLS
 
@@ -18,15 +19,18 @@ class ModelControlError(RuntimeError):
 
 
 def load_version(url: str, number: int, *, headers_file: Path | None = None, timeout_s: float = 300.0) -> float:
-    """Have the server load the highest version, which must be `number`; the seconds until it served.
+    """Have the server load the highest version, which must be `number`; return the seconds until it served.
 
     The version served so far answers until the new one is ready, and what it has taken on to the end. Raises
     ModelControlError.
     """
     scheme, separator, address = url.partition("://")
     if not separator or scheme not in _SCHEMES:
-        raise ModelControlError(f"{url} is not a gRPC address of the server, such as grpc://127.0.0.1:8001")
-    headers = _read_headers(headers_file) if headers_file else None
+        raise ModelControlError(f"{url} is not a gRPC address of the server, such as grpc://127.0.0.1:{GRPC_PORT}")
+    try:
+        headers = read_headers(headers_file) if headers_file else None
+    except ValueError as error:
+        raise ModelControlError(str(error)) from error
     with grpc.InferenceServerClient(address, ssl=_SCHEMES[scheme]) as client:
         started = time.perf_counter()
         try:
@@ -38,9 +42,3 @@ def load_version(url: str, number: int, *, headers_file: Path | None = None, tim
     if not ready:
         raise ModelControlError(f"the server at {url} does not serve version {number}: is its repository another one?")
     return seconds
-
-
-def _read_headers(path: Path) -> dict[str, str]:
-    """Lines "name: value", in a file because others can read a command line."""
-    lines = [line.partition(":") for line in path.read_text().splitlines() if line.strip()]
-    return {name.strip().lower(): value.strip() for name, _, value in lines}

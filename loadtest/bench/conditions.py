@@ -12,10 +12,10 @@ import onnx
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from contract.repository import CPU_CONFIG_NAME
 from contract.spec import MODEL_NAME
 from loadtest.faces import Pictures
 from loadtest.hardware import describe_hardware, server_versions
-from serving.installation import CPU_CONFIG_NAME
 
 PACKAGES = ("openvino", "tritonclient", "grpcio", "numpy")
 

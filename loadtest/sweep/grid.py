@@ -12,10 +12,10 @@ from typing import Annotated
 import tyro
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from contract.repository import CPU_CONFIG_NAME
 from contract.spec import MODEL_NAME
 from loadtest.sweep.config import Settings, check_settings, settings_of
 from loadtest.sweep.table import SweepError
-from serving.installation import CPU_CONFIG_NAME
 
 START_S = 3.5  # of a server, and its end: what the estimate counts
 GENERATOR_S = 0.6  # a load generator's own start
