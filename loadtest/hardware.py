@@ -9,9 +9,10 @@ import subprocess
 from importlib.metadata import distributions
 from pathlib import Path
 
+from contract.spec import CPU_ENGINE
 from serving.installation import DEFAULT_VENV
 
-SERVER_PACKAGES = ("nvidia-pytriton", "openvino", "numpy")
+SERVER_PACKAGES = ("nvidia-pytriton", CPU_ENGINE, "numpy")
 
 
 def describe_hardware() -> str:

@@ -16,7 +16,8 @@ import pandas as pd
 import tyro
 
 from contract.files import replacing
-from loadtest.users.measurement import Measurement, errors, summary, where_time_goes, write_csv
+from loadtest.table import write_table
+from loadtest.users.measurement import Measurement, errors, summary, where_time_goes
 from loadtest.users.plots import course_figure, latency_figure, save, stages_figure
 
 LATE_MS = 10.0  # of lag: more, and it is the load generator that is measured
@@ -50,7 +51,7 @@ def write_report(measurement: Measurement, folder: Path, *, objective_ms: float)
     table = summary(measurement, objective_ms=objective_ms)
     if not table["count"].any():
         return "no request was due after the warm-up; run longer"
-    write_csv(table, folder / "summary.csv", measurement.conditions)
+    write_table(table, folder / "summary.csv", measurement.conditions)
     stages = where_time_goes(measurement, table)
     figures = {
         "latency": latency_figure(measurement, objective_ms=objective_ms),

@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from contract.spec import EMOTIONS, IMAGE, MODEL_NAME, OUTPUTS, Images, Predictions
 from loadtest.generator.closed_loop import Load, grpc_load, http_load
-from loadtest.generator.payloads import check_http_answer, http_tensor_requests
+from loadtest.generator.payloads import OUTPUT_VALUES, check_http_answer, http_tensor_requests
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 TIMEOUT_S = 60.0
@@ -60,8 +60,8 @@ class TritonHttpEndpoint(Endpoint):
 
     def predict(self, faces: Images) -> Predictions:
         bodies, headers = http_tensor_requests(faces)
-        values = [np.frombuffer(_post(self._path, body, headers)[-40:], "<f4") for body in bodies]
-        return _predictions(np.stack(values))
+        values = [_post(self._path, body, headers)[-OUTPUT_VALUES.size :] for body in bodies]
+        return _predictions(np.stack([np.frombuffer(packed, "<f4") for packed in values]))
 
     def load(self, faces: Images, *, in_flight: int, seconds: float, warm_up_s: float) -> Load:
         bodies, headers = http_tensor_requests(faces)

@@ -1,19 +1,20 @@
-"""What follows from a sweep's rows: the Pareto front, the choice, and its reasons in the configuration."""
+"""What follows from a sweep's rows: the Pareto front, the choice, and the lines of a configuration that make it so."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from contract.files import replacing
-from loadtest.sweep.config import INSTANCES, QUEUE_DELAY, Settings, edited
-from loadtest.sweep.table import ERRORS, IN_FLIGHT, MODEL, P50, P99, ROUND, THROUGHPUT, SweepError
+from loadtest.sweep.config import INSTANCES, QUEUE_DELAY, line_of
+from loadtest.sweep.rows import MODEL, SweepError
+from loadtest.table import ERRORS, IN_FLIGHT, P99, ROUND, THROUGHPUT, medians
 
+LINE_LENGTH = 120  # of the configurations
 UNITS = {IN_FLIGHT: "{} in flight", QUEUE_DELAY: "queue delay {} us", INSTANCES: "instances {}", MODEL: "{}"}
 
 # Without a limit: up to the knee more load buys throughput, beyond it only latency. What is within 5 % of the most
@@ -21,16 +22,9 @@ UNITS = {IN_FLIGHT: "{} in flight", QUEUE_DELAY: "queue delay {} us", INSTANCES:
 KNEE = 0.95
 
 
-def medians(rows: pd.DataFrame, key: Iterable[str]) -> pd.DataFrame:
-    """A row for each point of the grid: medians over the rounds, least and most throughput, sum of errors."""
-    groups = rows.groupby([name for name in key if name != ROUND], sort=False)
-    table = groups.agg(
-        **{name: (name, "median") for name in (THROUGHPUT, P50, P99)},
-        **{f"least_{THROUGHPUT}": (THROUGHPUT, "min"), f"most_{THROUGHPUT}": (THROUGHPUT, "max")},
-        errors=(ERRORS, "sum"),
-        rounds=(ROUND, "nunique"),
-    )
-    table = table.round(3).reset_index()
+def swept(rows: pd.DataFrame, key: Iterable[str]) -> pd.DataFrame:
+    """Return the medians of each point of the grid over the rounds, and whether it is on the Pareto front."""
+    table = medians(rows, [name for name in key if name != ROUND]).round(3)
     return table.assign(pareto=pareto_front(table))
 
 
@@ -99,14 +93,20 @@ def results(row: pd.Series) -> str:
     return f"{row[THROUGHPUT]:.4g} images/s, p99 {row[P99]:.3g} ms"
 
 
-def apply(path: Path, table: pd.DataFrame, choice: Choice, settings: Sequence[str], *, hardware: str) -> None:
-    """The chosen settings into a config.pbtxt, each with what its alternatives gave. Raises ConfigError."""
-    chosen = Settings.of({name: str(choice.row[name]) for name in settings})
-    swept = set(varied(table, settings))
-    notes = {name: _note(table, choice, name, settings, hardware) for name in settings if name in swept}
-    text = edited(path, chosen, notes)
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def lines_to_paste(
+    table: pd.DataFrame, choice: Choice, settings: Sequence[str], present: Mapping[str, str], *, hardware: str
+) -> list[str]:
+    """Return the lines of a config.pbtxt that the choice changes, each below what its alternatives gave.
+
+    present: the settings that the configuration has, by name.
+    """
+    lines = []
+    for name in settings:
+        if (value := str(choice.row[name])) != present[name]:
+            note = _note(table, choice, name, settings, hardware)
+            lines += textwrap.wrap(note, LINE_LENGTH, initial_indent="# ", subsequent_indent="# ")
+            lines.append(line_of(name, value))
+    return lines
 
 
 def _note(table: pd.DataFrame, choice: Choice, setting: str, settings: Sequence[str], hardware: str) -> str:

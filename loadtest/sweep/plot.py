@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from loadtest.sweep.choice import describe, results, varied
-from loadtest.sweep.table import IN_FLIGHT, MODEL, P99, THROUGHPUT
+from loadtest.sweep.rows import MODEL
+from loadtest.table import IN_FLIGHT, P99, THROUGHPUT
 
 
 def sweep_figure(table: pd.DataFrame, chosen: int | None, settings: Sequence[str], *, limit_ms: float | None) -> Figure:

@@ -17,6 +17,7 @@ import pandas as pd
 from clients.status import ModelStatistics
 from contract.files import replacing
 from contract.spec import DECODE_MODEL_NAME, MODEL_NAME
+from loadtest.table import read_table, write_table
 
 PERCENTILES = (50, 90, 95, 99)
 MODELS = {"tensor": (MODEL_NAME,), "encoded": (DECODE_MODEL_NAME, MODEL_NAME)}  # that a request of each kind passes
@@ -72,8 +73,8 @@ class Measurement:
         return self.requests[within & (self.requests["error"] == "")]
 
     def write(self, folder: Path) -> None:
-        write_csv(self.requests, folder / "requests.csv", self.conditions)
-        write_csv(self.stages, folder / "stages.csv", self.conditions)
+        write_table(self.requests, folder / "requests.csv", self.conditions)
+        write_table(self.stages, folder / "stages.csv", self.conditions)
         text = {"conditions": self.conditions, "window": {"start_s": self.window.start_s, "stop_s": self.window.stop_s}}
         with replacing(folder / "conditions.json") as temporary:
             temporary.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
@@ -82,12 +83,9 @@ class Measurement:
     def read(cls, folder: Path) -> Measurement:
         """Raises OSError where the folder lacks a file, ValueError or KeyError where it is not of a measurement."""
         text = json.loads((folder / "conditions.json").read_text(encoding="utf-8"))
-        conditions = text["conditions"]
-        requests, stages = (
-            pd.read_csv(folder / name, skiprows=len(conditions), keep_default_na=False)
-            for name in ("requests.csv", "stages.csv")
-        )
-        return cls(requests, stages, Window(**text["window"]), conditions)
+        requests, _ = read_table(folder / "requests.csv", text=("error",))
+        stages, _ = read_table(folder / "stages.csv")
+        return cls(requests, stages, Window(**text["window"]), text["conditions"])
 
 
 def summary(measurement: Measurement, *, objective_ms: float) -> pd.DataFrame:
@@ -163,10 +161,3 @@ def errors(measurement: Measurement) -> pd.DataFrame:
     """Each error that was seen, the most frequent first."""
     failed = measurement.counted.query("error != ''")
     return failed.groupby(["name", "error"]).size().sort_values(ascending=False).rename("count").reset_index()
-
-
-def write_csv(table: pd.DataFrame, path: Path, conditions: Mapping[str, str]) -> None:
-    """The table below its conditions, a comment line each."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(f"# {name}: {value}\n" for name, value in conditions.items())
-        table.to_csv(file, index=False)
