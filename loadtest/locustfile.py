@@ -33,7 +33,8 @@ grpc.experimental.gevent.init_gevent()  # before any channel
 
 from clients import Circuit, FaceAttributesClient, FaceAttributesError, ModelStatistics  # noqa: E402
 from clients.base import Wire  # noqa: E402
-from contract.spec import ENSEMBLE_NAME  # noqa: E402
+from clients.command_line import Server  # noqa: E402
+from contract.spec import ENSEMBLE_NAME, GRPC_PORT, HTTP_PORT  # noqa: E402
 from loadtest.faces import Picture, Pictures, load_pictures  # noqa: E402
 from loadtest.users import conditions, shapes  # noqa: E402  (of shapes the module: locust applies any class it can see)
 from loadtest.users.measurement import MODELS, Measurement, Request  # noqa: E402
@@ -42,6 +43,13 @@ from loadtest.users.schedule import ARRIVALS, SHAPES, arrival_times  # noqa: E40
 
 AFTER_AN_ERROR_S = 0.1  # a closed loop's pause: a server that refuses at once would be asked as fast as we can
 _UNIX_S = time.time() - time.perf_counter()  # all times are of the one clock that is never set
+
+FILES = {  # as the clients' programs have them
+    "headers_file": 'lines "name: value" that go with every request, such as a key',
+    "ca_file": "PEM; without it the system's authorities are trusted",
+    "certificate_file": "the client's own, PEM, where the server asks for one",
+    "key_file": "its private key",
+}
 
 pictures = cache(load_pictures)
 
@@ -141,18 +149,25 @@ def url_of(user: type[FaceAttributesUser], options: Any) -> str:
     return str(options.grpc_url if user.protocol == "gRPC" else options.http_url)
 
 
+def how_to_reach(options: Any) -> dict[str, Any]:
+    """What every client is opened with. Raises InvalidInput for a headers file that cannot be read."""
+    files = {name: Path(path) if (path := getattr(options, name)) else None for name in FILES}
+    return Server(timeout_s=options.timeout_s, retry_for_s=0, **files).options()
+
+
 def open_client(user: type[FaceAttributesUser], options: Any) -> FaceAttributesClient:
     """A client that shows every failure: it neither tries again nor stops asking."""
     circuit = Circuit(failures_to_open=sys.maxsize)
-    url = url_of(user, options)
-    return FaceAttributesClient(url, timeout_s=options.timeout_s, retry_for_s=0, wire=user.wire, circuit=circuit)
+    return FaceAttributesClient(url_of(user, options), wire=user.wire, circuit=circuit, **how_to_reach(options))
 
 
 @locust.events.init_command_line_parser.add_listener
 def add_options(parser: LocustArgumentParser) -> None:
     group = parser.add_argument_group("Face attributes")
-    group.add_argument("--grpc-url", env_var="GRPC_URL", default="grpc://127.0.0.1:8001", help="of the server")
-    group.add_argument("--http-url", env_var="HTTP_URL", default="http://127.0.0.1:8000", help="of the server")
+    group.add_argument("--grpc-url", env_var="GRPC_URL", default=f"grpc://127.0.0.1:{GRPC_PORT}", help="or grpcs://")
+    group.add_argument("--http-url", env_var="HTTP_URL", default=f"http://127.0.0.1:{HTTP_PORT}", help="or https://")
+    for name, help_ in FILES.items():
+        group.add_argument(f"--{name.replace('_', '-')}", default="", help=help_)
     group.add_argument("--faces", default="", help="a manifest.csv or a folder of pictures; empty for synthetic ones")
     group.add_argument("--rate", type=float, default=0.0, help="requests/s of each user, an open loop; 0: closed loop")
     group.add_argument("--arrivals", choices=ARRIVALS, default="constant", help="of an open loop")
@@ -195,7 +210,7 @@ def served(environment: locust.env.Environment) -> dict[str, str]:
     """The server's side of the conditions, over the first user's protocol. Raises FaceAttributesError."""
     options, users = environment.parsed_options, users_of(environment)
     models = sorted({name for user in users for name in (*MODELS[user.wire], *_ensemble(user.wire))})
-    return conditions.server_side(url_of(users[0], options), models, timeout_s=options.timeout_s)
+    return conditions.server_side(url_of(users[0], options), models, how_to_reach(options))
 
 
 def _ensemble(wire: Wire) -> tuple[str, ...]:

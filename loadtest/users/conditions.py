@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -32,11 +32,14 @@ def client_side() -> dict[str, str]:
     }
 
 
-def server_side(url: str, models: Iterable[str], *, timeout_s: float) -> dict[str, str]:
-    """The server and the configuration of each model as it is in force. Raises FaceAttributesError."""
-    with FaceAttributesClient(url, timeout_s=timeout_s) as client:
+def server_side(url: str, models: Iterable[str], reached: Mapping[str, Any]) -> dict[str, str]:
+    """Return the server and the configuration of each model as it is in force. Raises FaceAttributesError.
+
+    reached: keyword arguments of a client: deadline, headers, TLS.
+    """
+    with FaceAttributesClient(url, **reached) as client:
         health = client.health()
-    transport = open_transport(Connection.to(url, timeout_s=timeout_s))
+    transport = open_transport(Connection.to(url, **{name: reached[name] for name in ("timeout_s", "headers", "tls")}))
     try:
         configs = [_config(transport.send(Call(MODEL_CONFIG, {"name": name}))) for name in models]
     finally:

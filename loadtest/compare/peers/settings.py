@@ -38,7 +38,7 @@ class Settings:
 
 
 def model() -> Path:
-    """The weights: an ONNX file, or a checkpoint for PyTorch."""
+    """The weights: an ONNX file, or for PyTorch one of torch.export."""
     return Path(os.environ[PREFIX + "MODEL"])
 
 

@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 
 from contract.spec import EMOTIONS, Images, Predictions
+from convert import export_torch, runtimes
 from loadtest.compare.__main__ import check_answers
 from loadtest.compare.contestants import OURS, CompareConfig, Contestant, contestants_of
 from loadtest.compare.endpoints import TritonEndpoint, TritonHttpEndpoint, check_json_answer
 from loadtest.compare.peer_server import DEFAULT_VENV, PEERS, PeerError, PeerServer
 from loadtest.compare.report import KEY, best_peer, ratios, write_report
 from loadtest.table import medians, read_table, write_table
-from serving.launch import Ports
+from serving.launch import PROJECT, Ports
 from serving.server import TritonServer
 
 FASTAPI, LITSERVE, PYTORCH = "FastAPI + ONNX Runtime", "LitServe + ONNX Runtime", "FastAPI + PyTorch"
@@ -210,3 +211,14 @@ def test_a_peer_answers_as_ours_and_leaves_nothing_behind(
         assert not load.errors
     with pytest.raises(ConnectionError):
         server.endpoint.predict(noise[:1])
+
+
+@pytest.mark.slow
+def test_the_pytorch_peer_serves_an_exported_file_without_the_code_that_made_it(noise: Images, tmp_path: Path) -> None:
+    if not DEFAULT_VENV.exists():
+        pytest.skip("the peers are not installed; run make .venv-peers/installed")
+    weights = PROJECT / "weights" / "agegendernet-128.safetensors"
+    export_torch.main(export_torch.ExportTorchConfig(weights, tmp_path / "model.pt2"))
+    with PeerServer(PEERS[PYTORCH], tmp_path / "model.pt2", tmp_path / "peer.log") as server:
+        given = server.endpoint.predict(noise[:2])
+    check_answers(Contestant(PYTORCH, "FP32", weights), runtimes.load(weights, "torch")(noise[:2]), given)
