@@ -1,8 +1,7 @@
 """Clients of the served model: age, gender and emotion of faces, over gRPC or HTTP."""
 
 from clients.aio import AsyncFaceAttributesClient
-from clients.client import FaceAttributesClient
-from clients.connection import Tls
+from clients.client import DEFAULT_IN_FLIGHT, FaceAttributesClient, Wire
 from clients.errors import (
     AccessDenied,
     CircuitOpen,
@@ -18,11 +17,13 @@ from clients.errors import (
     ServerUnavailable,
     SharedMemoryWarning,
 )
-from clients.faces import Face
+from clients.messages import FaceAttributes
 from clients.resilience import Circuit
 from clients.status import Health, ModelStatistics
+from clients.wire.endpoint import Tls
 
 __all__ = [
+    "DEFAULT_IN_FLIGHT",
     "AccessDenied",
     "AsyncFaceAttributesClient",
     "Circuit",
@@ -30,7 +31,7 @@ __all__ = [
     "ClientClosed",
     "ContractMismatch",
     "DeadlineExceeded",
-    "Face",
+    "FaceAttributes",
     "FaceAttributesClient",
     "FaceAttributesError",
     "Health",
@@ -43,4 +44,5 @@ __all__ = [
     "ServerUnavailable",
     "SharedMemoryWarning",
     "Tls",
+    "Wire",
 ]

@@ -7,25 +7,46 @@ async with AsyncFaceAttributesClient("grpc://127.0.0.1:8001") as client:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from contextlib import aclosing
-from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Protocol, Self
 
+from numpy.typing import NDArray
 from tenacity import AsyncRetrying
 
-from clients.aio_transports import AsyncTransport, open_transport
-from clients.base import DEFAULT_IN_FLIGHT, BaseClient, named
-from clients.checks import batches_of
-from clients.errors import InvalidImage, ServerUnavailable
-from clients.faces import Face, ImageLike
-from clients.protocol import Flow
-from clients.status import Health
+from clients.client import DEFAULT_IN_FLIGHT, BaseClient, refused_images, split_batch
+from clients.errors import InvalidImage
+from clients.messages import (
+    MODEL_CONFIG,
+    MODEL_METADATA,
+    Call,
+    FaceAttributes,
+    ImageLike,
+    Reply,
+    Result,
+    faces_of,
+    infer_call,
+    predictions_of,
+    prepare,
+    results_of,
+    stack,
+)
+from clients.status import HEALTH_CALLS, Health
 from clients.streams import chunked, map_ordered_async
-from contract.spec import Images, Predictions
+from clients.wire.grpc import AsyncGrpcTransport
+from clients.wire.http import AsyncHttpTransport
+from contract.spec import MODEL_NAME, Images, Predictions
 
-T = TypeVar("T")
+
+class AsyncTransport(Protocol):
+    """What the client needs of a transport, which connects with the first call; a test's may answer from memory."""
+
+    async def send(self, call: Call) -> Reply:
+        """Return the server's reply. Raises only errors of `clients.errors`."""
+
+    async def close(self) -> None:
+        """Release the connection."""
 
 
 class AsyncFaceAttributesClient(BaseClient[AsyncTransport]):
@@ -45,79 +66,82 @@ class AsyncFaceAttributesClient(BaseClient[AsyncTransport]):
     async def close(self) -> None:
         """Release the connection and shared memory; closing twice is fine."""
         if not self._closed:
-            await self._carry(self._close_flow())
+            self._closed = True
             await self._transport.close()
 
-    async def predict(self, image: ImageLike) -> Face:
-        """Attributes of the face in one image. Raises InvalidImage where it cannot be read."""
+    async def predict(self, image: ImageLike) -> FaceAttributes:
+        """Return the attributes of the face in one image. Raises InvalidImage where it cannot be read."""
         [result] = await self._predict_chunk([image])
         if isinstance(result, InvalidImage):
             raise result
         return result
 
-    async def predict_batch(self, images: Sequence[ImageLike]) -> list[Face | InvalidImage]:
-        """A result for each image, in order; in place of one that cannot be read stands its error."""
+    async def predict_batch(self, images: Sequence[ImageLike]) -> list[Result]:
+        """Return a result for each image, in order; in place of one that cannot be read stands its error."""
         chunks = map_ordered_async(self._predict_chunk, chunked(images, self._chunk_size), in_flight=DEFAULT_IN_FLIGHT)
         return [result async for chunk in chunks for result in chunk]
 
     async def predict_stream(
         self, images: Iterable[ImageLike] | AsyncIterable[ImageLike], *, in_flight: int = DEFAULT_IN_FLIGHT
-    ) -> AsyncGenerator[Face | InvalidImage, None]:
-        """The same for images without end: a request each, up to `in_flight` at the server, no more read ahead."""
+    ) -> AsyncGenerator[Result, None]:
+        """Yield a result for each of endless images: a request each, `in_flight` at the server, no more read ahead."""
         async with aclosing(map_ordered_async(self._predict_one, images, in_flight=in_flight)) as results:
-            async for [result] in results:
+            async for result in results:
                 yield result
 
     async def infer(self, images: Images) -> Predictions:
-        """Predictions for canonical images, uint8 [N, 128, 128, 3], N >= 1; split where N is above MAX_BATCH_SIZE."""
-        batches = batches_of(images)
-        return Predictions.concatenate([await self._run(partial(self._infer_flow, batch)) for batch in batches])
+        """Return predictions for canonical images, uint8 [N, 128, 128, 3], N >= 1; split above MAX_BATCH_SIZE."""
+        return Predictions.concatenate([await self._infer(MODEL_NAME, batch) for batch in split_batch(images)])
 
     def infer_stream(
         self, batches: Iterable[Images] | AsyncIterable[Images], *, in_flight: int = DEFAULT_IN_FLIGHT
     ) -> AsyncGenerator[Predictions, None]:
-        """`infer` of each batch, in order, with up to `in_flight` requests at the server and no more read ahead."""
+        """Yield `infer` of each batch, in order, with up to `in_flight` at the server and no more read ahead."""
         return map_ordered_async(self.infer, batches, in_flight=in_flight)
 
     async def health(self) -> Health:
-        """The server's state now: neither retried nor subject to the circuit."""
+        """Return the server's state now: neither retried nor subject to the circuit."""
         self._check_open()
-        return await self._carry(self._health_flow())
+        return Health.of([await self._transport.send(call) for call in HEALTH_CALLS])
 
-    def _open_transport(self) -> AsyncTransport:
-        return open_transport(self._connection)
+    async def model_config(self, model: str) -> Reply:
+        """Return the configuration that the server runs a model with, as Triton's ModelConfig in JSON."""
+        self._check_open()
+        return await self._transport.send(Call(MODEL_CONFIG, {"name": model}))
 
-    async def _predict_one(self, image: ImageLike) -> list[Face | InvalidImage]:
-        return await self._predict_chunk([image])
+    def _open_transport(self, *, shared_memory: bool) -> AsyncTransport:
+        transport = AsyncGrpcTransport(self._endpoint) if self._endpoint.is_grpc else AsyncHttpTransport(self._endpoint)
+        if not shared_memory:
+            return transport
+        from clients.wire.shared_memory import AsyncSharedMemoryTransport  # POSIX only, unlike the rest
 
-    async def _predict_chunk(self, images: Sequence[ImageLike]) -> list[Face | InvalidImage]:
-        prepared = await asyncio.to_thread(self._prepare, images)
-        return named(images, await self._run(partial(self._predict_flow, prepared)))
+        return AsyncSharedMemoryTransport(transport, self._endpoint.authority)
 
-    async def _run(self, make_flow: Callable[[], Flow[T]]) -> T:
-        """Carry a flow to its end, from the start again while the server is unavailable."""
+    async def _predict_one(self, image: ImageLike) -> Result:
+        [result] = await self._predict_chunk([image])
+        return result
+
+    async def _predict_chunk(self, images: Sequence[ImageLike]) -> list[Result]:
+        """Ask for at most `_chunk_size` images, in one request for all that can be read."""
+        prepared = await asyncio.to_thread(prepare, images, encode=self._encode)
+        readable = [image for image in prepared if not isinstance(image, InvalidImage)]
+        try:
+            answers: Sequence[Result] = faces_of(await self._infer(self._model, stack(readable))) if readable else []
+        except InvalidImage as error:  # the server refused an encoded image, which travels alone
+            answers = [error]
+        return results_of(images, prepared, answers)
+
+    async def _infer(self, model: str, array: NDArray[Any]) -> Predictions:
+        """Ask a model, and again while the server is unavailable and `retry_for_s` lasts."""
         self._check_open()
         with self._circuit.guard(self.url):
-            return await AsyncRetrying(**self._retry_options)(self._attempt, make_flow)
+            return await AsyncRetrying(**self._retry_options)(self._attempt, model, array)
 
-    async def _attempt(self, make_flow: Callable[[], Flow[T]]) -> T:
-        try:
-            return await self._carry(make_flow())
-        except ServerUnavailable:
-            self._forget_connection()
-            raise
-
-    async def _carry(self, flow: Flow[T]) -> T:
-        """Take each call that the flow yields to the server, and its reply or error back."""
-        try:
-            call = next(flow)
-            while True:
-                try:
-                    reply = await self._transport.send(call)
-                except BaseException as error:  # whatever it is, the flow has to let go of what it holds
-                    call = flow.throw(error)
-                else:
-                    call = flow.send(reply)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
+    async def _attempt(self, model: str, array: NDArray[Any]) -> Predictions:
+        """Ask a model once; before its first answer compare its contract."""
+        with self._noticing_loss():
+            if model not in self._checked:
+                self._accept(model, await self._transport.send(Call(MODEL_METADATA, {"name": model})))
+            with refused_images(model):
+                outputs = await self._transport.send(infer_call(model, array))
+        return predictions_of(outputs, count=len(array), url=self.url)

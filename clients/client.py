@@ -1,4 +1,4 @@
-"""The synchronous client.
+"""The synchronous client, and what it has in common with the asynchronous one.
 
 with FaceAttributesClient("grpc://127.0.0.1:8001") as client:
     print(client.predict("face.jpg").to_dict())
@@ -6,25 +6,148 @@ with FaceAttributesClient("grpc://127.0.0.1:8001") as client:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from tenacity import Retrying
 
-from clients.base import DEFAULT_IN_FLIGHT, BaseClient, named
-from clients.checks import batches_of
-from clients.errors import InvalidImage, ServerUnavailable
-from clients.faces import Face, ImageLike
-from clients.protocol import Flow
-from clients.status import Health
+from clients.errors import ClientClosed, InvalidImage, InvalidInput, ServerUnavailable
+from clients.messages import (
+    MODEL_CONFIG,
+    MODEL_METADATA,
+    Call,
+    FaceAttributes,
+    ImageLike,
+    Reply,
+    Result,
+    check_contract,
+    faces_of,
+    infer_call,
+    predictions_of,
+    prepare,
+    results_of,
+    stack,
+)
+from clients.resilience import Circuit, retry_options
+from clients.status import HEALTH_CALLS, Health
 from clients.streams import chunked, map_ordered
-from clients.transports import Transport, open_transport
-from contract.spec import Images, Predictions
+from clients.wire.endpoint import Endpoint, Tls
+from clients.wire.grpc import GrpcTransport
+from clients.wire.http import HttpTransport
+from contract.spec import ENSEMBLE_NAME, MAX_BATCH_SIZE, MODEL_NAME, Images, Predictions, check_images
 
-T = TypeVar("T")
+TransportT = TypeVar("TransportT")
+Wire = Literal["tensor", "encoded"]
+
+DEFAULT_IN_FLIGHT = 16
+
+
+class Transport(Protocol):
+    """What the client needs of a transport; a test's may answer from memory. Must be safe to use from many threads."""
+
+    def send(self, call: Call) -> Reply:
+        """Return the server's reply. Raises only errors of `clients.errors`."""
+
+    def close(self) -> None:
+        """Release the connection."""
+
+
+def split_batch(images: Images) -> Iterator[Images]:
+    """Return views of at most MAX_BATCH_SIZE images. Raises InvalidInput for none, or for any but canonical ones."""
+    try:
+        check_images(np.asarray(images))
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
+    if not len(images):
+        raise InvalidInput("got no image; send at least one")
+    return (images[start : start + MAX_BATCH_SIZE] for start in range(0, len(images), MAX_BATCH_SIZE))
+
+
+class BaseClient(Generic[TransportT]):
+    """Options and state of `FaceAttributesClient` and `AsyncFaceAttributesClient`, and all they do without I/O.
+
+    url: grpc://, grpcs://, http:// or https://host:port
+    timeout_s: for one request; no call takes longer than timeout_s + retry_for_s
+    retry_for_s: how long a server that is unavailable is tried again; 0 for never
+    wire: "tensor" decodes here and sends 49,152 bytes an image; "encoded" sends files as they are, the server decodes
+    shared_memory: on the server's own host, leave canonical images in memory that both see
+    compress: gzip requests, for slow links
+    headers: sent with every request, such as credentials; never logged
+    circuit: share one among clients of the same server; by default each has its own
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 10.0,
+        retry_for_s: float = 2.0,
+        wire: Wire = "tensor",
+        shared_memory: bool = False,
+        compress: bool = False,
+        headers: Mapping[str, str] | None = None,
+        tls: Tls | None = None,
+        circuit: Circuit | None = None,
+        transport: TransportT | None = None,
+    ) -> None:
+        if wire not in ("tensor", "encoded"):
+            raise InvalidInput(f"wire is 'tensor' or 'encoded', not {wire!r}")
+        self._endpoint = Endpoint.at(url, timeout_s=timeout_s, headers=headers, tls=tls, compress=compress)
+        self._encode = wire == "encoded"
+        self._model = ENSEMBLE_NAME if self._encode else MODEL_NAME  # that `predict` asks
+        self._retry_options = retry_options(retry_for_s)
+        self._circuit = circuit or Circuit()
+        self._checked: set[str] = set()  # models whose contract was compared on this connection
+        self._closed = False
+        self._transport = transport or self._open_transport(shared_memory=shared_memory)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}>"
+
+    @property
+    def url(self) -> str:
+        return self._endpoint.url
+
+    @property
+    def _chunk_size(self) -> int:
+        """Images in a request; encoded ones go alone, so that the server refuses a bad one alone."""
+        return 1 if self._encode else MAX_BATCH_SIZE
+
+    def _open_transport(self, *, shared_memory: bool) -> TransportT:
+        raise NotImplementedError
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClientClosed(f"{self!r} is closed; open another one")
+
+    def _accept(self, model: str, metadata: Reply) -> None:
+        check_contract(metadata, model, url=self.url)
+        self._checked.add(model)
+
+    @contextmanager
+    def _noticing_loss(self) -> Iterator[None]:
+        """Compare contracts again after a server was unavailable: what comes up at the address may be another one."""
+        try:
+            yield
+        except ServerUnavailable:
+            self._checked.clear()
+            raise
+
+
+@contextmanager
+def refused_images(model: str) -> Iterator[None]:
+    """Raise InvalidImage for InvalidInput where the model decodes for us: it was the image that was refused."""
+    try:
+        yield
+    except InvalidInput as error:
+        if model != ENSEMBLE_NAME:
+            raise
+        raise InvalidImage(str(error)) from error
 
 
 class FaceAttributesClient(BaseClient[Transport]):
@@ -44,75 +167,72 @@ class FaceAttributesClient(BaseClient[Transport]):
     def close(self) -> None:
         """Release the connection and shared memory; closing twice is fine."""
         if not self._closed:
-            self._carry(self._close_flow())
+            self._closed = True
             self._transport.close()
 
-    def predict(self, image: ImageLike) -> Face:
-        """Attributes of the face in one image. Raises InvalidImage where it cannot be read."""
+    def predict(self, image: ImageLike) -> FaceAttributes:
+        """Return the attributes of the face in one image. Raises InvalidImage where it cannot be read."""
         [result] = self._predict_chunk([image])
         if isinstance(result, InvalidImage):
             raise result
         return result
 
-    def predict_batch(self, images: Sequence[ImageLike]) -> list[Face | InvalidImage]:
-        """A result for each image, in order; in place of one that cannot be read stands its error."""
-        return list(self._predict_chunks(chunked(images, self._chunk_size), in_flight=DEFAULT_IN_FLIGHT))
+    def predict_batch(self, images: Sequence[ImageLike]) -> list[Result]:
+        """Return a result for each image, in order; in place of one that cannot be read stands its error."""
+        chunks = chunked(images, self._chunk_size)
+        return list(chain.from_iterable(map_ordered(self._predict_chunk, chunks, in_flight=DEFAULT_IN_FLIGHT)))
 
-    def predict_stream(
-        self, images: Iterable[ImageLike], *, in_flight: int = DEFAULT_IN_FLIGHT
-    ) -> Iterator[Face | InvalidImage]:
-        """The same for images without end: a request each, up to `in_flight` at the server, no more read ahead."""
-        return self._predict_chunks(chunked(images, 1), in_flight=in_flight)
+    def predict_stream(self, images: Iterable[ImageLike], *, in_flight: int = DEFAULT_IN_FLIGHT) -> Iterator[Result]:
+        """Yield a result for each of endless images: a request each, `in_flight` at the server, no more read ahead."""
+        return chain.from_iterable(map_ordered(self._predict_chunk, chunked(images, 1), in_flight=in_flight))
 
     def infer(self, images: Images) -> Predictions:
-        """Predictions for canonical images, uint8 [N, 128, 128, 3], N >= 1; split where N is above MAX_BATCH_SIZE."""
-        return Predictions.concatenate(self._run(partial(self._infer_flow, batch)) for batch in batches_of(images))
+        """Return predictions for canonical images, uint8 [N, 128, 128, 3], N >= 1; split above MAX_BATCH_SIZE."""
+        return Predictions.concatenate(self._infer(MODEL_NAME, batch) for batch in split_batch(images))
 
     def infer_stream(self, batches: Iterable[Images], *, in_flight: int = DEFAULT_IN_FLIGHT) -> Iterator[Predictions]:
-        """`infer` of each batch, in order, with up to `in_flight` requests at the server and no more read ahead."""
+        """Yield `infer` of each batch, in order, with up to `in_flight` at the server and no more read ahead."""
         return map_ordered(self.infer, batches, in_flight=in_flight)
 
     def health(self) -> Health:
-        """The server's state now: neither retried nor subject to the circuit."""
+        """Return the server's state now: neither retried nor subject to the circuit."""
         self._check_open()
-        return self._carry(self._health_flow())
+        return Health.of([self._transport.send(call) for call in HEALTH_CALLS])
 
-    def _open_transport(self) -> Transport:
-        return open_transport(self._connection)
+    def model_config(self, model: str) -> Reply:
+        """Return the configuration that the server runs a model with, as Triton's ModelConfig in JSON."""
+        self._check_open()
+        return self._transport.send(Call(MODEL_CONFIG, {"name": model}))
 
-    def _predict_chunks(
-        self, chunks: Iterable[Sequence[ImageLike]], *, in_flight: int
-    ) -> Iterator[Face | InvalidImage]:
-        return chain.from_iterable(map_ordered(self._predict_chunk, chunks, in_flight=in_flight))
+    def _open_transport(self, *, shared_memory: bool) -> Transport:
+        transport = GrpcTransport(self._endpoint) if self._endpoint.is_grpc else HttpTransport(self._endpoint)
+        if not shared_memory:
+            return transport
+        from clients.wire.shared_memory import SharedMemoryTransport  # POSIX only, unlike the rest
 
-    def _predict_chunk(self, images: Sequence[ImageLike]) -> list[Face | InvalidImage]:
-        return named(images, self._run(partial(self._predict_flow, self._prepare(images))))
+        return SharedMemoryTransport(transport, self._endpoint.authority)
 
-    def _run(self, make_flow: Callable[[], Flow[T]]) -> T:
-        """Carry a flow to its end, from the start again while the server is unavailable."""
+    def _predict_chunk(self, images: Sequence[ImageLike]) -> list[Result]:
+        """Ask for at most `_chunk_size` images, in one request for all that can be read."""
+        prepared = prepare(images, encode=self._encode)
+        readable = [image for image in prepared if not isinstance(image, InvalidImage)]
+        try:
+            answers: Sequence[Result] = faces_of(self._infer(self._model, stack(readable))) if readable else []
+        except InvalidImage as error:  # the server refused an encoded image, which travels alone
+            answers = [error]
+        return results_of(images, prepared, answers)
+
+    def _infer(self, model: str, array: NDArray[Any]) -> Predictions:
+        """Ask a model, and again while the server is unavailable and `retry_for_s` lasts."""
         self._check_open()
         with self._circuit.guard(self.url):
-            result: T = Retrying(**self._retry_options)(self._attempt, make_flow)
-            return result
+            return Retrying(**self._retry_options)(self._attempt, model, array)
 
-    def _attempt(self, make_flow: Callable[[], Flow[T]]) -> T:
-        try:
-            return self._carry(make_flow())
-        except ServerUnavailable:
-            self._forget_connection()
-            raise
-
-    def _carry(self, flow: Flow[T]) -> T:
-        """Take each call that the flow yields to the server, and its reply or error back."""
-        try:
-            call = next(flow)
-            while True:
-                try:
-                    reply = self._transport.send(call)
-                except BaseException as error:  # whatever it is, the flow has to let go of what it holds
-                    call = flow.throw(error)
-                else:
-                    call = flow.send(reply)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
+    def _attempt(self, model: str, array: NDArray[Any]) -> Predictions:
+        """Ask a model once; before its first answer compare its contract."""
+        with self._noticing_loss():
+            if model not in self._checked:
+                self._accept(model, self._transport.send(Call(MODEL_METADATA, {"name": model})))
+            with refused_images(model):
+                outputs = self._transport.send(infer_call(model, array))
+        return predictions_of(outputs, count=len(array), url=self.url)

@@ -9,15 +9,16 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
-from clients.connection import Tls
 from clients.errors import InvalidInput
+from clients.wire.endpoint import Tls
+from contract.headers import HeadersError, read_headers
 from contract.spec import GRPC_PORT
 
 P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerConnection:
     """The server and how to reach it."""
 
     url: str = f"grpc://127.0.0.1:{GRPC_PORT}"  # grpc, grpcs, http or https
@@ -31,13 +32,17 @@ class Server:
     key_file: Path | None = None  # its private key
 
     def options(self) -> dict[str, Any]:
-        """Keyword arguments of either client. Raises InvalidInput for a headers file that cannot be read."""
+        """Return keyword arguments of either client. Raises InvalidInput for a headers file that cannot be read."""
+        try:
+            headers = read_headers(self.headers_file) if self.headers_file else None
+        except HeadersError as error:
+            raise InvalidInput(str(error)) from error
         return {
             "timeout_s": self.timeout_s,
             "retry_for_s": self.retry_for_s,
             "shared_memory": self.shared_memory,
             "compress": self.compress,
-            "headers": _read_headers(self.headers_file) if self.headers_file else None,
+            "headers": headers,
             "tls": Tls(self.ca_file, self.certificate_file, self.key_file),
         }
 
@@ -59,13 +64,3 @@ def one_line_for(*errors: type[Exception]) -> Callable[[Callable[P, int]], Calla
         return guarded
 
     return decorate
-
-
-def _read_headers(path: Path) -> dict[str, str]:
-    try:
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"headers file {path}: {error}") from error
-    if not all(":" in line for line in lines):
-        raise InvalidInput(f"headers file {path}: a line is not 'name: value'")
-    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -13,9 +13,8 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from clients.base import DEFAULT_IN_FLIGHT
-from clients.client import FaceAttributesClient
-from clients.command_line import Server, one_line_for
+from clients.client import DEFAULT_IN_FLIGHT, FaceAttributesClient
+from clients.command_line import ServerConnection, one_line_for
 from clients.errors import FaceAttributesError, InvalidInput
 from contract.samples import ManifestError, Protocol, Role, Samples, load_samples
 from contract.spec import Predictions
@@ -23,7 +22,7 @@ from evaluation.diagnosis.text import write_numbers
 from evaluation.metrics import Report, score
 
 # A request queues behind all others in flight; a server's restart takes seconds, loading an engine a minute.
-PATIENT = Server(timeout_s=60.0, retry_for_s=120.0)
+PATIENT = ServerConnection(timeout_s=60.0, retry_for_s=120.0)
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Config:
     """Evaluate a served model on labelled faces."""
 
     manifest: Path  # manifest.csv of a dataset folder
-    server: tyro.conf.OmitArgPrefixes[Server] = field(default_factory=lambda: PATIENT)
+    server: tyro.conf.OmitArgPrefixes[ServerConnection] = field(default_factory=lambda: PATIENT)
     role: Role = "test"  # which faces of the protocol
     protocol: Protocol = "holdout"  # `published` scores training faces too, as the published table did
     batch_size: int = 4  # faces a request; many small ones let the server choose its batches

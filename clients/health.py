@@ -1,4 +1,4 @@
-"""Is the server well, and how does it spend its time? Exit status 1 when it is not live and ready.
+"""Print whether the server is well and how it spends its time. Exit status 1 when it is not live and ready.
 
 python -m clients.health --url grpc://127.0.0.1:8001
 """
@@ -10,12 +10,12 @@ import sys
 import tyro
 
 from clients.client import FaceAttributesClient
-from clients.command_line import Server, one_line_for
+from clients.command_line import ServerConnection, one_line_for
 from clients.errors import FaceAttributesError
 
 
 @one_line_for(FaceAttributesError)
-def main(server: Server) -> int:
+def main(server: ServerConnection) -> int:
     with FaceAttributesClient(server.url, **server.options()) as client:
         health = client.health()
     print(health.to_text())
@@ -23,4 +23,4 @@ def main(server: Server) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Server, description=__doc__)))
+    sys.exit(main(tyro.cli(ServerConnection, description=__doc__)))

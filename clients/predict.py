@@ -1,4 +1,4 @@
-"""Attributes of the faces in images: files, folders, globs, or "-" for an image on standard input.
+"""Print the attributes of the faces in images: files, folders, globs, or "-" for an image on standard input.
 
 python -m clients.predict face.jpg holiday/ 'scans/*.png' --url grpc://127.0.0.1:8001
 """
@@ -17,24 +17,23 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from clients.annotate import annotate
-from clients.base import DEFAULT_IN_FLIGHT, Wire
-from clients.client import FaceAttributesClient
-from clients.command_line import Server, one_line_for
+from clients.client import DEFAULT_IN_FLIGHT, FaceAttributesClient, Wire
+from clients.command_line import ServerConnection, one_line_for
 from clients.errors import FaceAttributesError, InvalidImage, InvalidInput
-from clients.faces import Face
-from clients.sources import Source, sources
+from clients.messages import FaceAttributes, Result
+from clients.pictures.annotate import annotate
+from clients.pictures.sources import Source, sources
 from contract.spec import EMOTIONS
 
-Write = Callable[[str, Face], None]
+Write = Callable[[str, FaceAttributes], None]
 
 
 @dataclass(frozen=True)
 class Config:
-    """Attributes of the faces in images; exit status 1 when some could not be read."""
+    """Print the attributes of the faces in images; exit status 1 when some could not be read."""
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional]  # files, folders, globs, or - for standard input
-    server: tyro.conf.OmitArgPrefixes[Server] = field(default_factory=Server)
+    server: tyro.conf.OmitArgPrefixes[ServerConnection] = field(default_factory=ServerConnection)
     wire: Wire = "tensor"  # decode here, or (`encoded`) leave it to the server
     in_flight: int = DEFAULT_IN_FLIGHT  # requests at a time
     json: bool = False  # a JSON object a line
@@ -64,7 +63,7 @@ def main(config: Config) -> int:
     return int(failed > 0)
 
 
-def _results(config: Config, found: Sequence[Source]) -> Iterator[tuple[Source, Face | InvalidImage]]:
+def _results(config: Config, found: Sequence[Source]) -> Iterator[tuple[Source, Result]]:
     options = config.server.options()
     with FaceAttributesClient(config.server.url, wire=config.wire, **options) as client:
         stream = client.predict_stream((source.image for source in found), in_flight=config.in_flight)
@@ -77,7 +76,7 @@ def _table(found: Sequence[Source]) -> Write:
     row = f"{{:<{width}}}  {{:>5}}  {{:<12}} {{}}"
     tqdm.write(row.format("image", "years", "gender", "emotion"))
 
-    def write(name: str, face: Face) -> None:
+    def write(name: str, face: FaceAttributes) -> None:
         gender, emotion = (
             f"{face.gender} {face.gender_probability:.0%}",
             f"{face.emotion} {face.emotion_probability:.0%}",
@@ -95,7 +94,7 @@ def _csv_rows() -> Write:
     rows = csv.writer(sys.stdout)
     rows.writerow(("image", "age", "gender", "gender_probability", "emotion", *EMOTIONS))
 
-    def write(name: str, face: Face) -> None:
+    def write(name: str, face: FaceAttributes) -> None:
         rows.writerow((name, face.age, face.gender, face.gender_probability, face.emotion, *face.emotions.values()))
 
     return write

@@ -20,7 +20,7 @@ logger = logging.getLogger("clients")
 
 
 def retry_options(retry_for_s: float) -> dict[str, Any]:
-    """For tenacity's Retrying and AsyncRetrying: full jitter, so that many clients do not come back at once."""
+    """Return options of tenacity's Retrying and AsyncRetrying, with full jitter, so that clients spread out."""
     return {
         "retry": retry_if_exception_type(ServerUnavailable),
         "wait": wait_random_exponential(multiplier=FIRST_WAIT_S, max=MAX_WAIT_S),
@@ -55,7 +55,7 @@ class Circuit:
 
     @contextmanager
     def guard(self, url: str) -> Iterator[None]:
-        """Around one call. Raises CircuitOpen instead of entering."""
+        """Surround one call and count how it ends. Raises CircuitOpen instead of entering."""
         self._admit(url)
         try:
             yield

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from clients.protocol import Reply
+from clients.messages import LIVE, READY, SERVER_METADATA, STATISTICS, Call, Reply
+
+HEALTH_CALLS = (Call(LIVE), Call(READY), Call(SERVER_METADATA), Call(STATISTICS))  # their replies share no field
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ class Health:
     models: tuple[ModelStatistics, ...]
 
     @classmethod
-    def of(cls, fields: Reply) -> Health:
-        """From the replies to the health, metadata and statistics calls."""
+    def of(cls, replies: Iterable[Reply]) -> Health:
+        """Read the replies to HEALTH_CALLS."""
+        fields = {name: value for reply in replies for name, value in reply.items()}
         return cls(
             live=fields["live"],
             ready=fields["ready"],
@@ -44,7 +48,7 @@ class Health:
         )
 
     def to_text(self) -> str:
-        """A line on the server and one on each model."""
+        """Return a line on the server and one on each model."""
         lines = [f"{self.server} {self.version}: {'live' if self.live else 'not live'}, "
                  f"{'ready' if self.ready else 'not ready'}"]  # fmt: skip
         header = ("model", "images", "requests", "failures", "average batch", "queue ms", "compute ms")

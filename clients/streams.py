@@ -28,14 +28,14 @@ Item = TypeVar("Item")
 
 
 def chunked(items: Iterable[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Lists of `size` items, the last one shorter."""
+    """Yield lists of `size` items, the last one shorter."""
     remaining = iter(items)
     while chunk := list(islice(remaining, size)):
         yield chunk
 
 
 def map_ordered(function: Callable[[Item], T], items: Iterable[Item], *, in_flight: int) -> Iterator[T]:
-    """`map` with `in_flight` threads."""
+    """Map in order, with `in_flight` threads."""
     _check_in_flight(in_flight)
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(in_flight, thread_name_prefix="face-attributes") as pool:
@@ -53,7 +53,7 @@ def map_ordered(function: Callable[[Item], T], items: Iterable[Item], *, in_flig
 async def map_ordered_async(
     function: Callable[[Item], Awaitable[T]], items: Iterable[Item] | AsyncIterable[Item], *, in_flight: int
 ) -> AsyncGenerator[T, None]:
-    """The same with tasks of the running event loop."""
+    """Map in order, with `in_flight` tasks of the running event loop at work."""
     _check_in_flight(in_flight)
     waiting: deque[asyncio.Task[T]] = deque()
     slots = asyncio.Semaphore(in_flight)

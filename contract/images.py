@@ -21,14 +21,14 @@ MAX_PIXELS = 50_000_000  # a 50-megapixel camera still fits; decoded it is 150 M
 MAX_ENCODED_BYTES = 64 * 1024 * 1024  # a longer file is refused unread
 MIN_SIDE_PX = 16  # fewer pixels hold no face, and 1 x 65535 is an attack rather than a picture
 
-Face = NDArray[np.uint8]  # [128, 128, 3], RGB
+CanonicalImage = NDArray[np.uint8]  # [128, 128, 3], RGB
 
 
 class ImageError(ValueError):
     """The input cannot become a canonical face image; the message names the cause and the remedy."""
 
 
-def canonical(data: bytes) -> Face:
+def canonical(data: bytes) -> CanonicalImage:
     """Decode JPEG, PNG, WebP or BMP bytes to the canonical image, uint8 [128, 128, 3] RGB.
 
     The largest centred square is resized (Lanczos, as FFHQ's thumbnails were made), EXIF orientation applied, alpha
@@ -51,7 +51,7 @@ def canonical(data: bytes) -> Face:
         raise ImageError(f"the image is truncated or corrupt: {error}") from error
 
 
-def canonical_file(path: Path) -> Face:
+def canonical_file(path: Path) -> CanonicalImage:
     """`canonical` of a file's content. Raises ImageError naming the file; OSError where it cannot be read."""
     try:
         if path.stat().st_size > MAX_ENCODED_BYTES:
@@ -61,7 +61,7 @@ def canonical_file(path: Path) -> Face:
         raise ImageError(f"{path}: {error}") from error
 
 
-def canonical_picture(picture: Image.Image) -> Face:
+def canonical_picture(picture: Image.Image) -> CanonicalImage:
     """`canonical` of a picture that Pillow has opened or that was made in memory. Raises ImageError."""
     try:
         return _to_canonical(picture)
@@ -69,7 +69,7 @@ def canonical_picture(picture: Image.Image) -> Face:
         raise ImageError(f"the image is truncated or corrupt: {error}") from error
 
 
-def _to_canonical(picture: Image.Image) -> Face:
+def _to_canonical(picture: Image.Image) -> CanonicalImage:
     _check_header(picture)
     orientation = picture.getexif().get(0x0112, 1)
     # A JPEG's decoder itself scales by 1/2, 1/4 or 1/8; twice the target keeps the final resize antialiased.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clients.sources import sources
+from clients.pictures.sources import sources
 from contract.images import canonical
 from contract.samples import load_samples
 from contract.spec import Images

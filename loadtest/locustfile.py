@@ -31,9 +31,8 @@ from locust.argument_parser import LocustArgumentParser
 
 grpc.experimental.gevent.init_gevent()  # before any channel
 
-from clients import Circuit, FaceAttributesClient, FaceAttributesError, ModelStatistics  # noqa: E402
-from clients.base import Wire  # noqa: E402
-from clients.command_line import Server  # noqa: E402
+from clients import Circuit, FaceAttributesClient, FaceAttributesError, ModelStatistics, Wire  # noqa: E402
+from clients.command_line import ServerConnection  # noqa: E402
 from contract.spec import ENSEMBLE_NAME, GRPC_PORT, HTTP_PORT  # noqa: E402
 from loadtest.faces import Picture, Pictures, load_pictures  # noqa: E402
 from loadtest.users import conditions, shapes  # noqa: E402  (of shapes the module: locust applies any class it can see)
@@ -145,20 +144,16 @@ def users_of(environment: locust.env.Environment) -> list[type[FaceAttributesUse
     return [user for user in environment.user_classes if issubclass(user, FaceAttributesUser)]
 
 
-def url_of(user: type[FaceAttributesUser], options: Any) -> str:
-    return str(options.grpc_url if user.protocol == "gRPC" else options.http_url)
-
-
-def how_to_reach(options: Any) -> dict[str, Any]:
-    """What every client is opened with. Raises InvalidInput for a headers file that cannot be read."""
-    files = {name: Path(path) if (path := getattr(options, name)) else None for name in FILES}
-    return Server(timeout_s=options.timeout_s, retry_for_s=0, **files).options()
-
-
 def open_client(user: type[FaceAttributesUser], options: Any) -> FaceAttributesClient:
-    """A client that shows every failure: it neither tries again nor stops asking."""
+    """A client that shows every failure: it neither tries again nor stops asking.
+
+    Raises InvalidInput for a file of headers or certificates that cannot be used.
+    """
+    url = str(options.grpc_url if user.protocol == "gRPC" else options.http_url)
+    files: dict[str, Any] = {name: Path(path) for name in FILES if (path := getattr(options, name))}
+    server = ServerConnection(url, timeout_s=options.timeout_s, retry_for_s=0, **files)
     circuit = Circuit(failures_to_open=sys.maxsize)
-    return FaceAttributesClient(url_of(user, options), wire=user.wire, circuit=circuit, **how_to_reach(options))
+    return FaceAttributesClient(url, wire=user.wire, circuit=circuit, **server.options())
 
 
 @locust.events.init_command_line_parser.add_listener
@@ -210,7 +205,8 @@ def served(environment: locust.env.Environment) -> dict[str, str]:
     """The server's side of the conditions, over the first user's protocol. Raises FaceAttributesError."""
     options, users = environment.parsed_options, users_of(environment)
     models = sorted({name for user in users for name in (*MODELS[user.wire], *_ensemble(user.wire))})
-    return conditions.server_side(url_of(users[0], options), models, how_to_reach(options))
+    with open_client(users[0], options) as client:
+        return conditions.server_side(client, models)
 
 
 def _ensemble(wire: Wire) -> tuple[str, ...]:

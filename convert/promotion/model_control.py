@@ -8,7 +8,7 @@ from pathlib import Path
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
-from contract.files import read_headers
+from contract.headers import HeadersError, read_headers
 from contract.spec import GRPC_PORT, MODEL_NAME
 
 _SCHEMES = {"grpc": False, "grpcs": True}  # and whether over TLS
@@ -29,7 +29,7 @@ def load_version(url: str, number: int, *, headers_file: Path | None = None, tim
         raise ModelControlError(f"{url} is not a gRPC address of the server, such as grpc://127.0.0.1:{GRPC_PORT}")
     try:
         headers = read_headers(headers_file) if headers_file else None
-    except ValueError as error:
+    except HeadersError as error:
         raise ModelControlError(str(error)) from error
     with grpc.InferenceServerClient(address, ssl=_SCHEMES[scheme]) as client:
         started = time.perf_counter()

@@ -13,12 +13,8 @@ import locust  # before clients: it makes the standard library cooperative
 
 # isort: split
 from clients import FaceAttributesClient
-from clients.connection import Connection
-from clients.protocol import Call, Operation
-from clients.transports import open_transport
 from loadtest.hardware import describe_hardware
 
-MODEL_CONFIG = Operation("ModelConfig", "GET", "v2/models/{name}/config")
 LOAD_AVERAGE = os.getloadavg()[0]  # when the program started: what else the machine was doing
 PACKAGES = ("gevent", "grpcio", "urllib3", "numpy")
 
@@ -32,36 +28,23 @@ def client_side() -> dict[str, str]:
     }
 
 
-def server_side(url: str, models: Iterable[str], reached: Mapping[str, Any]) -> dict[str, str]:
-    """Return the server and the configuration of each model as it is in force. Raises FaceAttributesError.
-
-    reached: keyword arguments of a client: deadline, headers, TLS.
-    """
-    with FaceAttributesClient(url, **reached) as client:
-        health = client.health()
-    transport = open_transport(Connection.to(url, **{name: reached[name] for name in ("timeout_s", "headers", "tls")}))
-    try:
-        configs = [_config(transport.send(Call(MODEL_CONFIG, {"name": name}))) for name in models]
-    finally:
-        transport.close()
+def server_side(client: FaceAttributesClient, models: Iterable[str]) -> dict[str, str]:
+    """Return the server and the configuration of each model as it is in force. Raises FaceAttributesError."""
+    health = client.health()
+    configs = [client.model_config(name) for name in models]
     versions = {model.name: f" version {model.version}" for model in health.models}
     return {
-        "server": f"{health.server} {health.version} at {url}",
+        "server": f"{health.server} {health.version} at {client.url}",
         "model": "; ".join(f"{c['name']}{versions.get(c['name'], '')}, {_kind(c)}" for c in configs),
         "batch settings": "; ".join(f"{c['name']}: {_batching(c)}" for c in configs),
     }
 
 
-def _config(reply: Any) -> dict[str, Any]:
-    found: dict[str, Any] = reply.get("config", reply)  # gRPC has it one level down
-    return found
-
-
-def _kind(config: dict[str, Any]) -> str:
+def _kind(config: Mapping[str, Any]) -> str:
     return str(config.get("backend") or config.get("platform"))
 
 
-def _batching(config: dict[str, Any]) -> str:
+def _batching(config: Mapping[str, Any]) -> str:
     instances = [f"{group['count']} x {group['kind']}" for group in config.get("instance_group", [])]
     parameters = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
     parts = {

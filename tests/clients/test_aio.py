@@ -11,7 +11,7 @@ import pytest
 from clients import (
     AsyncFaceAttributesClient,
     ClientClosed,
-    Face,
+    FaceAttributes,
     FaceAttributesClient,
     InvalidImage,
     InvalidInput,
@@ -36,14 +36,14 @@ def test_both_clients_give_the_same_answers(url: str, files: list[Path], wire: A
         expected = client.predict_batch(files)
     found = run(url, lambda client: client.predict_batch(files), wire=wire)
     for one, other in zip(found, expected, strict=True):
-        assert isinstance(one, Face)
-        assert isinstance(other, Face)
+        assert isinstance(one, FaceAttributes)
+        assert isinstance(other, FaceAttributes)
         assert one.age == pytest.approx(other.age, abs=1e-4)
 
 
 def test_a_bad_image_is_reported_in_its_place(url: str, files: list[Path]) -> None:
     results = run(url, lambda client: client.predict_batch([files[0], b"junk", files[1]]))
-    assert [type(result) for result in results] == [Face, InvalidImage, Face]
+    assert [type(result) for result in results] == [FaceAttributes, InvalidImage, FaceAttributes]
 
 
 def test_predict_raises_for_a_bad_image(url: str, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_stream_reads_an_asynchronous_source_no_further_ahead_than_twice_what_
             taken += 1
             yield files[taken % len(files)]
 
-    async def work(client: AsyncFaceAttributesClient) -> list[Face | InvalidImage]:
+    async def work(client: AsyncFaceAttributesClient) -> list[FaceAttributes | InvalidImage]:
         stream = client.predict_stream(endless(), in_flight=2)
         results = [await anext(stream) for _ in range(5)]
         await stream.aclose()
@@ -83,7 +83,7 @@ def test_a_stream_reads_an_asynchronous_source_no_further_ahead_than_twice_what_
 
 
 def test_a_stream_of_nothing_in_flight_is_refused(url: str, files: list[Path]) -> None:
-    async def work(client: AsyncFaceAttributesClient) -> list[Face | InvalidImage]:
+    async def work(client: AsyncFaceAttributesClient) -> list[FaceAttributes | InvalidImage]:
         return [face async for face in client.predict_stream(files, in_flight=0)]
 
     with pytest.raises(InvalidInput, match="in_flight"):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clients import ClientClosed, Face, FaceAttributesClient, InvalidImage, InvalidInput
-from clients.protocol import Call, Reply
-from contract.spec import EMOTIONS, GENDERS, MAX_BATCH_SIZE, Images, Predictions
+from clients import ClientClosed, FaceAttributes, FaceAttributesClient, InvalidImage, InvalidInput
+from clients.messages import Call, Reply
+from contract.spec import EMOTIONS, GENDERS, MAX_BATCH_SIZE, MODEL_NAME, Images, Predictions
 
 
 def assert_equal(found: Predictions, expected: Predictions) -> None:
@@ -56,8 +56,8 @@ def test_encoded_and_tensor_give_the_same_answers(url: str, files: list[Path]) -
     ):
         decoded_here, decoded_there = tensor.predict_batch(files), encoded.predict_batch(files)
     for here, there in zip(decoded_here, decoded_there, strict=True):
-        assert isinstance(here, Face)
-        assert isinstance(there, Face)
+        assert isinstance(here, FaceAttributes)
+        assert isinstance(there, FaceAttributes)
         assert there.age == pytest.approx(here.age, abs=1e-4)
         assert list(there.emotions.values()) == pytest.approx(list(here.emotions.values()), abs=1e-5)
 
@@ -78,7 +78,13 @@ def test_a_bad_image_is_reported_in_its_place_and_the_others_are_answered(
     with FaceAttributesClient(url, wire=wire, timeout_s=60) as client:
         alone = client.predict(files[0]), client.predict(files[2])
         results = client.predict_batch([files[0], truncated, b"", tmp_path / "absent.png", files[2]])
-    assert [type(result) for result in results] == [Face, InvalidImage, InvalidImage, InvalidImage, Face]
+    assert [type(result) for result in results] == [
+        FaceAttributes,
+        InvalidImage,
+        InvalidImage,
+        InvalidImage,
+        FaceAttributes,
+    ]
     assert (results[0].age, results[4].age) == pytest.approx([face.age for face in alone], abs=1e-4)
     assert str(truncated) in str(results[1])
     assert "truncated" in str(results[1]).removeprefix(str(truncated))
@@ -134,7 +140,7 @@ def test_a_stream_of_nothing_in_flight_is_refused(client: FaceAttributesClient, 
 
 def test_a_stream_of_images_reports_bad_ones_in_their_place(client: FaceAttributesClient, files: list[Path]) -> None:
     results = list(client.predict_stream([files[0], b"junk", files[1]], in_flight=2))
-    assert [type(result) for result in results] == [Face, InvalidImage, Face]
+    assert [type(result) for result in results] == [FaceAttributes, InvalidImage, FaceAttributes]
 
 
 def test_threads_share_a_client(client: FaceAttributesClient, pictures: Images) -> None:
@@ -147,6 +153,13 @@ def test_threads_share_a_client(client: FaceAttributesClient, pictures: Images) 
 def test_compressed_requests_give_the_same_answers(url: str, client: FaceAttributesClient, pictures: Images) -> None:
     with FaceAttributesClient(url, compress=True, timeout_s=60) as compressed:
         assert_equal(compressed.infer(pictures[:3]), client.infer(pictures[:3]))
+
+
+def test_the_configuration_in_force_reads_the_same_over_both(triton_server: Any) -> None:
+    for url in (triton_server.grpc_url, triton_server.http_url):
+        with FaceAttributesClient(url) as client:
+            config = client.model_config(MODEL_NAME)
+        assert (config["name"], config["max_batch_size"]) == (MODEL_NAME, MAX_BATCH_SIZE)
 
 
 def test_a_closed_client_says_so(url: str, pictures: Images) -> None:

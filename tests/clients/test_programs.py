@@ -18,11 +18,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from clients import FaceAttributesClient, benchmark
-from clients.connection import Connection
-from clients.evaluate import evaluate_served, predict_all
-from clients.protocol import Call, Reply
-from clients.transports import GrpcTransport
+from clients import FaceAttributesClient
+from clients.evaluate import predict_all
+from clients.messages import Call, Reply
+from clients.wire.endpoint import Endpoint
+from clients.wire.grpc import GrpcTransport
 from contract.samples import load_samples
 from contract.spec import EMOTIONS, Images
 from serving.server import TritonServer
@@ -158,8 +158,8 @@ def test_evaluate_without_a_manifest_is_one_line(tmp_path: Path) -> None:
 class Counting(GrpcTransport):
     """Notes how many requests were at the server, and for how long."""
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint)
         self.lock = threading.Lock()
         self.at_server = 0
         self.since = time.monotonic()
@@ -181,30 +181,10 @@ class Counting(GrpcTransport):
 
 def test_an_evaluation_keeps_the_server_busy(triton_server: TritonServer, pictures: Images, tmp_path: Path) -> None:
     samples = load_samples(make_dataset(tmp_path, np.concatenate([pictures] * 30)))
-    transport = Counting(Connection.to(triton_server.grpc_url, timeout_s=60))
+    transport = Counting(Endpoint.at(triton_server.grpc_url, timeout_s=60))
     with FaceAttributesClient(triton_server.grpc_url, transport=transport) as client:
         client.infer(pictures[:1])
         transport.seconds.clear()
-        evaluate_served(client, samples)
+        predict_all(client, samples)
     waited_for_us = sum(seconds for count, seconds in transport.seconds.items() if count < 4)
     assert waited_for_us < 0.05 * sum(transport.seconds.values())
-
-
-def test_the_benchmark_fills_every_cell(
-    triton_server: TritonServer,
-    files: list[Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(benchmark, "WARM_UP_S", 0.02)
-    urls = {"grpc_url": triton_server.grpc_url, "http_url": triton_server.http_url}
-    config = benchmark.Config(tuple(map(str, files)), **urls, seconds=0.1, in_flight=(2,), out=tmp_path / "cells.csv")
-    assert benchmark.main(config) == 0
-    table = pd.read_csv(tmp_path / "cells.csv")
-    assert len(table) == 5 * 3 == len(table[["way", "style"]].drop_duplicates())
-    assert (table[["images", "images_per_s", "p50_ms"]] > 0).all(axis=None)
-    assert (table["p50_ms"] <= table["p99_ms"]).all()
-    printed = capsys.readouterr().out
-    assert "client beside it on" in printed
-    assert printed.count("| gRPC shared memory |") == 3

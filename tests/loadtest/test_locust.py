@@ -146,17 +146,11 @@ def test_a_server_that_wants_a_key_and_a_certificate_can_be_load_tested(
     guarded_url: tuple[str, Path], tmp_path: Path
 ) -> None:
     url, folder = guarded_url
-    tls = (
-        "--ca-file",
-        folder / "ca.pem",
-        "--certificate-file",
-        folder / "client.pem",
-        "--key-file",
-        folder / "client.key",
-    )
-    options = ("--users", 2, "--run-time", "3s", "--processes", 2, *tls, "HttpTensor")
+    names = {"ca-file": "ca.pem", "certificate-file": "client.pem", "key-file": "client.key"}
+    options = [part for option, name in names.items() for part in (f"--{option}", folder / name)]
+    options += ["--users", 2, "--run-time", "3s", "HttpTensor"]
     environment = {**os.environ, "HTTP_URL": url}
-    status, output = run(tmp_path, environment, "--headers-file", folder / "headers", *options)
+    status, output = run(tmp_path, environment, "--headers-file", folder / "headers", "--processes", 2, *options)
     assert status == 0, output
     [row] = table_of(tmp_path).to_dict("records")
     assert row["count"] > 0
@@ -164,7 +158,7 @@ def test_a_server_that_wants_a_key_and_a_certificate_can_be_load_tested(
     assert "not-for-the-report" not in output + "".join(path.read_text("latin-1") for path in tmp_path.iterdir())
     status, output = run(tmp_path, environment, *options)
     assert status == 1
-    assert "error: " in output, "without the header"
+    assert f"error: {url}: " in output, "without the header"
     assert "Traceback" not in output
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from tritonclient.grpc import InferenceServerClient
 
-from clients import FaceAttributesClient, SharedMemoryWarning, shared_memory
-from clients.shared_memory import BYTES, DIRECTORY, SLOTS, Region, remove_dead_regions
+from clients import FaceAttributesClient, SharedMemoryWarning
+from clients.wire import shared_memory
+from clients.wire.shared_memory import BYTES, DIRECTORY, SLOTS, Region, remove_dead_regions
 from contract.spec import MODEL_NAME, Images
 from serving.server import TritonServer
 

@@ -16,6 +16,7 @@ from clients import (
     AccessDenied,
     ContractMismatch,
     DeadlineExceeded,
+    FaceAttributes,
     FaceAttributesClient,
     FaceAttributesError,
     InvalidImage,
@@ -24,16 +25,26 @@ from clients import (
     ModelNotFound,
     ServerError,
     ServerUnavailable,
-    wire_grpc,
-    wire_http,
 )
-from clients.checks import check_contract, predictions_of
-from clients.faces import Face
-from clients.protocol import INFER, MODEL_METADATA, READY, STATISTICS, Call, Operation, Reply, Tensor
+from clients.messages import (
+    INFER,
+    MODEL_METADATA,
+    READY,
+    STATISTICS,
+    Call,
+    Operation,
+    Reply,
+    check_contract,
+    infer_call,
+    predictions_of,
+)
+from clients.wire import grpc, http
+from clients.wire.endpoint import Endpoint
 from contract.spec import IMAGE, MODEL_NAME, OUTPUTS, TensorSpec
 
 CALLS = [Call(INFER), Call(MODEL_METADATA), Call(STATISTICS)]
 URL = "http://host:8000"
+ENDPOINT = Endpoint.at(URL, timeout_s=1)
 
 
 class Memory:
@@ -84,7 +95,7 @@ def test_an_http_reply_of_any_bytes_is_decoded_or_an_error_of_ours(
 ) -> None:
     headers = {} if header is None else {"Inference-Header-Content-Length": header}
     with suppress(FaceAttributesError):
-        assert isinstance(wire_http.decode(call, status, headers, body, url=URL), dict)
+        assert isinstance(http.decode(call, status, headers, body, url=URL), dict)
 
 
 @given(
@@ -99,7 +110,7 @@ def test_a_grpc_reply_of_any_tensors_is_decoded_or_an_error_of_ours(
     message = service_pb2.ModelInferResponse(raw_output_contents=raw)
     message.outputs.add(name=name, datatype=datatype, shape=shape)
     with suppress(InvalidReply):
-        assert isinstance(wire_grpc.decode(Call(INFER), message, url=URL), dict)
+        assert isinstance(grpc.decode(Call(INFER), message, url=URL), dict)
 
 
 @given(
@@ -135,22 +146,22 @@ def test_outputs_of_any_shape_are_predictions_of_the_right_number_or_an_error_of
 )
 def test_each_http_status_is_the_error_it_stands_for(status: int, error: type[Exception]) -> None:
     with pytest.raises(error, match="the server's words"):
-        wire_http.decode(Call(INFER), status, {}, b'{"error": "the server\'s words"}', url=URL)
+        http.decode(Call(INFER), status, {}, b'{"error": "the server\'s words"}', url=URL)
 
 
 def test_readiness_is_told_by_the_status_alone() -> None:
-    assert wire_http.decode(Call(READY), 200, {}, b"", url=URL) == {"ready": True}
-    assert wire_http.decode(Call(READY), 400, {}, b"", url=URL) == {"ready": False}
+    assert http.decode(Call(READY), 200, {}, b"", url=URL) == {"ready": True}
+    assert http.decode(Call(READY), 400, {}, b"", url=URL) == {"ready": False}
 
 
 def test_names_cannot_leave_their_place_in_the_path() -> None:
-    request = wire_http.encode(Call(MODEL_METADATA, {"name": "../../v2/repository/index?x"}))
+    request = http.encode(Call(MODEL_METADATA, {"name": "../../v2/repository/index?x"}), ENDPOINT)
     assert request.path == "v2/models/..%2F..%2Fv2%2Frepository%2Findex%3Fx"
 
 
 def test_metadata_as_the_contract_has_it_passes() -> None:
-    check_contract(metadata(), MODEL_NAME, IMAGE, url=URL)
-    check_contract(metadata(outputs=OUTPUTS[::-1]), MODEL_NAME, IMAGE, url=URL)
+    check_contract(metadata(), MODEL_NAME, url=URL)
+    check_contract(metadata(outputs=OUTPUTS[::-1]), MODEL_NAME, url=URL)
 
 
 @pytest.mark.parametrize(
@@ -205,14 +216,14 @@ def test_a_reply_that_breaks_the_contract_is_never_handed_out(reply: Reply, reas
 def test_any_object_given_as_an_image_is_a_face_or_an_invalid_image(image: Any) -> None:
     client = FaceAttributesClient(URL, transport=Memory({MODEL_METADATA: metadata(), INFER: outputs()}))
     [result] = client.predict_batch([image])
-    assert isinstance(result, Face | InvalidImage)
+    assert isinstance(result, FaceAttributes | InvalidImage)
 
 
 def test_a_tensor_travels_unchanged_over_both() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, *IMAGE.dims), np.uint8)
-    call = Call(INFER, {"model_name": MODEL_NAME}, Tensor(IMAGE, images))
-    message = wire_grpc.encode(call)
+    call = infer_call(MODEL_NAME, images)
+    message = grpc.encode(call)
     assert message.raw_input_contents[0] == images.tobytes()
-    request = wire_http.encode(call)
+    request = http.encode(call, ENDPOINT)
     assert request.body is not None
     assert request.body[int(request.headers["Inference-Header-Content-Length"]) :] == images.tobytes()

@@ -9,13 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STDIN = "-"
-SUFFIXES = {
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".bmp",
-}  # what a folder is searched for; a file named is read whatever it is
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}  # of a folder's files; a file named is read whatever it is
 
 
 @dataclass(frozen=True)
@@ -27,7 +21,7 @@ class Source:
 
 
 def sources(arguments: Sequence[str]) -> list[Source]:
-    """Every image named, in order; a name that matches nothing stays, to be reported when it is read."""
+    """Return every image named, in order; a name that matches nothing stays, to be reported when it is read."""
     return [source for argument in arguments for source in _expand(argument)]
 
 

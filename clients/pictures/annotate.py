@@ -7,14 +7,14 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from clients.faces import Face
+from clients.messages import FaceAttributes
 from contract.files import replacing
 
 SIDE_PX = 384  # smaller pictures are enlarged to this, so that the text is readable
 MAX_SIDE_PX = 1024
 
 
-def annotate(image: Path | bytes, face: Face, target: Path) -> None:
+def annotate(image: Path | bytes, face: FaceAttributes, target: Path) -> None:
     """Write the picture, upright, with the result in a band at its foot, to `target`."""
     with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
         picture = ImageOps.exif_transpose(opened).convert("RGB")
@@ -24,8 +24,8 @@ def annotate(image: Path | bytes, face: Face, target: Path) -> None:
         _drawn(picture, face).save(temporary)
 
 
-def _drawn(picture: Image.Image, face: Face) -> Image.Image:
-    """Outlines the square that the model was shown, writes the result at the foot."""
+def _drawn(picture: Image.Image, face: FaceAttributes) -> Image.Image:
+    """Outline the square that the model was shown, write the result at the foot."""
     width, height = picture.size
     gender, emotion = f"{face.gender} {face.gender_probability:.0%}", f"{face.emotion} {face.emotion_probability:.0%}"
     text = f"age {face.age:.0f}   {gender}   {emotion}"
