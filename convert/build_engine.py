@@ -81,7 +81,7 @@ def interruptible(work: Callable[[], T], cancelled: threading.Event) -> T:
 
 
 def describe(config: EngineConfig, tensorrt_version: str, gpu: Gpu, proof: PrecisionProof) -> EngineManifest:
-    """The manifest of an engine built now."""
+    """Return the manifest of an engine built now."""
     return EngineManifest(
         tensorrt_version=tensorrt_version,
         gpu_name=gpu.name,
@@ -98,7 +98,7 @@ def describe(config: EngineConfig, tensorrt_version: str, gpu: Gpu, proof: Preci
 
 
 def summary(proof: PrecisionProof, stated: dict[str, str]) -> str:
-    """What was proven, in words."""
+    """Say in words what was proven."""
     proven = ", ".join(f"{count} in {name}" for name, count in proof.convolution_precisions.items())
     unnamed = f"; the inspector does not name {', '.join(proof.unnamed)}" if proof.unnamed else ""
     return f"proven of {len(stated)} convolutions: {proven}{unnamed}"

@@ -140,12 +140,12 @@ class HttpEncoded(FaceAttributesUser):
 
 
 def users_of(environment: locust.env.Environment) -> list[type[FaceAttributesUser]]:
-    """The kinds that take part in the run."""
+    """Return the kinds that take part in the run."""
     return [user for user in environment.user_classes if issubclass(user, FaceAttributesUser)]
 
 
 def open_client(user: type[FaceAttributesUser], options: Any) -> FaceAttributesClient:
-    """A client that shows every failure: it neither tries again nor stops asking.
+    """Open a client that shows every failure: it neither tries again nor stops asking.
 
     Raises InvalidInput for a file of headers or certificates that cannot be used.
     """
@@ -175,7 +175,7 @@ def add_options(parser: LocustArgumentParser) -> None:
 
 @locust.events.init.add_listener
 def prepare(environment: locust.env.Environment, **_: Any) -> None:
-    """Before any user: the shape, the time to end in, the recording. Ends the program where the load cannot start."""
+    """Set the shape, the time to end in and the recording up; end the program where the load cannot start."""
     options = environment.parsed_options
     environment.stop_timeout = environment.stop_timeout or options.timeout_s + 5
     if is_worker(environment):
@@ -202,7 +202,7 @@ def set_shape(environment: locust.env.Environment) -> None:
 
 
 def served(environment: locust.env.Environment) -> dict[str, str]:
-    """The server's side of the conditions, over the first user's protocol. Raises FaceAttributesError."""
+    """Return the server's side of the conditions, over the first user's protocol. Raises FaceAttributesError."""
     options, users = environment.parsed_options, users_of(environment)
     models = sorted({name for user in users for name in (*MODELS[user.wire], *_ensemble(user.wire))})
     with open_client(users[0], options) as client:
@@ -214,7 +214,7 @@ def _ensemble(wire: Wire) -> tuple[str, ...]:
 
 
 def statistics(environment: locust.env.Environment) -> tuple[ModelStatistics, ...]:
-    """The server's counters now; none where it does not answer, which the requests' errors will tell."""
+    """Return the server's counters; none where it does not answer, which the requests' errors will tell."""
     with suppress(FaceAttributesError), open_client(users_of(environment)[0], environment.parsed_options) as client:
         return client.health().models
     return ()
@@ -241,7 +241,7 @@ def complete(environment: locust.env.Environment, recording: Recording) -> None:
 
 
 def load(environment: locust.env.Environment, recording: Recording) -> dict[str, str]:
-    """What was sent, how often, and for how long."""
+    """Say what was sent, how often, and for how long."""
     options = environment.parsed_options
     names = ", ".join(sorted(user.__name__ for user in environment.user_classes))
     count = options.num_users

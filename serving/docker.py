@@ -41,7 +41,7 @@ def build(stage: Stage) -> None:
 
 
 def launch(repository: Path, arguments: list[str], ports: Ports, *, version_compatible: bool = False) -> Launch:
-    """How to start the server's container. `arguments` name the repository MODELS."""
+    """Return how to start the server's container. `arguments` name the repository MODELS."""
     name = f"agegendernet-{os.getpid()}-{ports.grpc}"
     if version_compatible:  # such a plan brings code of its own, which the backend runs only if told so
         arguments = [*arguments, "--backend-config=tensorrt,version-compatible=true"]

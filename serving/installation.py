@@ -41,7 +41,7 @@ class Installation:
     environment: dict[str, str]
 
     def launch(self, arguments: list[str], ports: Ports) -> Launch:
-        """How to start it, listening on the loopback interface."""
+        """Return how to start it, listening on the loopback interface."""
         listening = [
             f"--{name}-{part}={value}"
             for name, port in (("http", ports.http), ("grpc", ports.grpc), ("metrics", ports.metrics))

@@ -48,7 +48,7 @@ class Engine:
 
     @property
     def manifest(self) -> EngineManifest:
-        """Raises EngineManifestError."""
+        """Read what it was built for. Raises EngineManifestError."""
         return read_engine_manifest(self.plan)
 
 

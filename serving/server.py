@@ -76,7 +76,7 @@ class TritonServer:
 
     @property
     def pid(self) -> int:
-        """Process id of the running server; its children belong to the process group of the same number."""
+        """Return the process id of the running server; its children belong to the process group of the same number."""
         return self._running().pid
 
     def __enter__(self) -> Self:
@@ -189,7 +189,7 @@ class TritonServer:
 
 
 def wait_for(process: subprocess.Popen[bytes]) -> int:
-    """The exit status of a process, waited for so that a signal is never overlooked.
+    """Wait for a process so that a signal is never overlooked; return its exit status.
 
     Python calls its handlers between two steps of the program: one that arrives just before a wait without end would
     be handled after it.

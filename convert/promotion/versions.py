@@ -34,19 +34,19 @@ class ModelVersions:
         return self.folder / str(number)
 
     def current(self) -> int:
-        """Raises VersionError where there is none."""
+        """Return the version that is served. Raises VersionError where there is none."""
         if not (numbers := self.numbers()):
             raise VersionError(f"{self.folder} has no version yet; make the first one with make export")
         return numbers[-1]
 
     def previous(self) -> int:
-        """Raises VersionError where there is none."""
+        """Return the version before the one that is served. Raises VersionError where there is none."""
         if len(numbers := self.numbers()) < 2:
             raise VersionError(f"{self.folder} has no version before {self.current()} to go back to")
         return numbers[-2]
 
     def unused(self) -> int:
-        """The next number that no version has or had."""
+        """Return the next number that no version has or had."""
         retired = [path.name.removeprefix(ROLLED_BACK) for path in self.folder.glob(f"{ROLLED_BACK}*")]
         return max([*self.numbers(), *(int(name) for name in retired if name.isdecimal())], default=0) + 1
 

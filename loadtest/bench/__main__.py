@@ -63,7 +63,7 @@ def main(config: BenchConfig) -> None:
 
 
 def measure_round(config: BenchConfig, pictures: Pictures, number: int) -> list[Row]:
-    """Everything once. The engine is measured before and after its server, since a machine's speed drifts."""
+    """Measure everything once. The engine is measured before and after its server, since a machine's speed drifts."""
     rows: list[Row] = []
     for precision, model in config.models().items():
         rows += engine_rows(model, config.seconds)
@@ -76,7 +76,7 @@ def measure_round(config: BenchConfig, pictures: Pictures, number: int) -> list[
 
 @contextmanager
 def running_server(repository: Path, model: Path) -> Iterator[RunningServer]:
-    """A fresh server of this model with the repository's code and configuration. Raises ServingError."""
+    """Start a fresh server of this model with the repository's code and configuration. Raises ServingError."""
     with TemporaryDirectory(prefix="agegendernet-bench-") as folder:
         copied = copy_with_model(repository, Path(folder, "model_repository"), model)
         started_s = time.perf_counter()

@@ -18,7 +18,7 @@ PACKAGES = (CPU_ENGINE, "tritonclient", "grpcio", "numpy")
 
 
 def conditions(models: Mapping[str, Path], repository: Path, pictures: Pictures, *, seconds: float) -> dict[str, str]:
-    """What has to be the same for two runs to be compared. Raises OSError for a model that is not there."""
+    """Return what must be the same for two runs to be compared. Raises OSError for a model that is not there."""
     return {
         "hardware": f"{describe_hardware()}; client and server share them",
         "client software": ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in PACKAGES)]),
@@ -31,13 +31,13 @@ def conditions(models: Mapping[str, Path], repository: Path, pictures: Pictures,
 
 
 def describe_model(path: Path) -> str:
-    """Its size, SHA-256 and, from the metadata that the export writes, the network's resolution."""
+    """Return its size, SHA-256 and, from the metadata that the export writes, the network's resolution."""
     metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     resolution = metadata.get("resolution", "unknown")
     return f"network resolution {resolution}, {path.stat().st_size / 1e6:.1f} MB, sha256 {file_sha256(path)}"
 
 
 def cpu_parameters(repository: Path) -> dict[str, str]:
-    """The parameters of the CPU runtime in configs/cpu.pbtxt."""
+    """Return the parameters of the CPU runtime in configs/cpu.pbtxt."""
     config = read_model_config(model_config_path(repository, cpu=True))
     return {name: config.parameters[name].string_value for name in sorted(config.parameters)}

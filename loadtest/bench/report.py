@@ -100,7 +100,7 @@ def goals(precisions: Collection[str]) -> list[Goal]:
 
 
 def goal_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns: goal, wanted, measured (over rounds the median, of errors the most), lowest, highest, verdict."""
+    """Return columns: goal, wanted, measured (over rounds the median, of errors the most), lowest, highest, verdict."""
     rounds = [rows for _, rows in table.groupby(ROUND)]
     rows = []
     for goal in goals(table["precision"].unique()):
@@ -120,7 +120,7 @@ def goal_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def ladder_table(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a rung and precision: medians over rounds, and each round's share of its benchmark_app."""
+    """Return a row a rung and precision: medians over rounds, and each round's share of its benchmark_app."""
     columns = [THROUGHPUT, P50, P99, ERRORS, "client_cpu_ms", "server_cpu_ms"]
     # The engine is measured twice in a round.
     rounds = table.groupby(["precision", "what", "in_flight", ROUND])[columns].mean().reset_index()
@@ -133,7 +133,7 @@ def ladder_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def ladder_figure(ladder: pd.DataFrame) -> Figure:
-    """Throughput with many in flight and latency of one alone, rung by rung."""
+    """Draw throughput with many in flight and latency of one alone, rung by rung."""
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
     precisions = list(ladder["precision"].unique())
     height = 0.8 / len(precisions)

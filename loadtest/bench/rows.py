@@ -55,7 +55,7 @@ class RunningServer:
 
 
 def engine_rows(model: Path, seconds: float) -> list[Row]:
-    """Without a server: OpenVINO's own program, then a loop in a Python process."""
+    """Measure without a server: OpenVINO's own program, then a loop in a Python process."""
     speed = in_process(model, seconds=seconds / 2)  # for each of the two
     return [
         Row(BENCHMARK_APP, MANY, benchmark_app(model, seconds=seconds), seconds=seconds),
@@ -65,7 +65,7 @@ def engine_rows(model: Path, seconds: float) -> list[Row]:
 
 
 def served_rows(server: RunningServer, pictures: Pictures, seconds: float) -> list[Row]:
-    """Through the server: every way in, alone and many in flight, and the open loop at a share of that capacity."""
+    """Measure every way through the server, alone and many in flight, and the open loop at a share of its capacity."""
     rows = [Row(START, seconds=server.start_s)]
     ways = _ways(server, pictures)
     for in_flight, length_s in ((MANY, seconds), (ALONE, seconds / 2)):

@@ -95,7 +95,7 @@ class Comparison:
 
 
 def check_answers(contestant: Contestant, expected: Predictions, given: Predictions) -> None:
-    """Raises PeerError where the answers are not those of the same weights."""
+    """Raise PeerError where the answers are not those of the same weights."""
     years = float(np.abs(given.age - expected.age).max())
     probability = float(
         max(np.abs(given.gender - expected.gender).max(), np.abs(given.emotion - expected.emotion).max())
@@ -110,7 +110,7 @@ def check_answers(contestant: Contestant, expected: Predictions, given: Predicti
 
 
 def faster_for_onnxruntime(config: CompareConfig, faces: Images) -> Path | None:
-    """Of the two quantized files the one with the higher throughput in a server of ONNX Runtime's, tried once each."""
+    """Try each quantized file once in a server of ONNX Runtime's; return the one with the higher throughput."""
     files = [path for path in (config.int8, config.int8_onnxruntime) if path]
     if len(files) < 2:
         return files[0] if files else None

@@ -48,7 +48,7 @@ class Contestant:
 
     @contextmanager
     def running(self, config: CompareConfig) -> Iterator[list[Endpoint]]:
-        """Up and at rest; where it can be asked. Raises PeerError or ServingError."""
+        """Start it and yield where it can be asked, once it is at rest. Raises PeerError or ServingError."""
         log = config.out / "logs" / f"{self.server.replace(' + ', '_').lower()}_{self.precision.lower()}.log"
         if self.server != OURS:
             with PeerServer(PEERS[self.server], self.model, log, config.venv) as peer:
@@ -61,7 +61,7 @@ class Contestant:
 
 
 def contestants_of(config: CompareConfig, int8_onnxruntime: Path | None) -> list[Contestant]:
-    """Ours first; each precision together. `int8_onnxruntime` is the file that ONNX Runtime computes faster."""
+    """List ours first; each precision together. `int8_onnxruntime` is the file that ONNX Runtime computes faster."""
     peers = [peer for peer in PEERS.values() if not config.only or peer.name in config.only]
     found = [Contestant(OURS, "FP32", config.fp32)]
     found += [Contestant(p.name, "FP32", config.fp32 if p.suffix == ".onnx" else config.pytorch) for p in peers]

@@ -33,11 +33,11 @@ class Endpoint(ABC):
 
     @abstractmethod
     def predict(self, faces: Images) -> Predictions:
-        """uint8 [N, 128, 128, 3], one request each. Raises ConnectionError where nothing listens."""
+        """Send uint8 [N, 128, 128, 3], one request each. Raises ConnectionError where nothing listens."""
 
     @abstractmethod
     def load(self, faces: Images, *, in_flight: int, seconds: float, warm_up_s: float) -> Load:
-        """A closed loop of requests of one face. Raises LoadError."""
+        """Run a closed loop of requests of one face. Raises LoadError."""
 
 
 class TritonEndpoint(Endpoint):
@@ -91,7 +91,7 @@ class JsonEndpoint(Endpoint):
 
 
 def check_json_answer(body: bytes) -> None:
-    """Raises ValueError unless it holds all outputs of one image, finite."""
+    """Raise ValueError unless it holds all outputs of one image, finite."""
     if not math.isfinite(sum(_json_answer(body))):
         raise ValueError("the answer has a number that is not finite")
 

@@ -53,7 +53,7 @@ class Peer:
 
 
 def bentoml_command(module: str, ports: Ports) -> tuple[str, ...]:
-    """BentoML starts a service itself."""
+    """Return the command with which BentoML itself starts a service."""
     service = os.environ.get("PEER_SERVICE", "FaceAttributes")
     return ("bentoml", "serve", f"{module}:{service}", "--host", LOOPBACK, "--port", str(ports.http))
 
@@ -109,7 +109,7 @@ class PeerServer:
         self.stop()
 
     def arguments(self, ports: Ports) -> list[str]:
-        """Its command line. Raises PeerError where the environment lacks the program."""
+        """Return its command line. Raises PeerError where the environment lacks the program."""
         program, *rest = self.peer.command(f"loadtest.compare.peers.{self.peer.module}", ports)
         path = self.venv.absolute() / "bin" / program
         if not path.exists():
@@ -117,7 +117,7 @@ class PeerServer:
         return [str(path), *rest]
 
     def environment(self, ports: Ports) -> dict[str, str]:
-        """Ours, and what loadtest.compare.peers.settings reads."""
+        """Return our variables, and what loadtest.compare.peers.settings reads."""
         given = {"model": str(self.model.absolute()), "port": str(ports.http), "grpc_port": str(ports.grpc)}
         path = os.pathsep.join([str(self.venv.absolute() / "bin"), os.environ.get("PATH", os.defpath)])
         return {
@@ -128,7 +128,7 @@ class PeerServer:
         }
 
     def idle_cores(self) -> float:
-        """How many cores all its processes together take while nobody asks."""
+        """Measure how many cores all its processes together take while nobody asks."""
         before, started_s = processor_time_s(self._process), time.perf_counter()
         time.sleep(SETTLING_S)
         return (processor_time_s(self._process) - before) / (time.perf_counter() - started_s)

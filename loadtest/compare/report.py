@@ -56,14 +56,14 @@ class Ratio:
 
 
 def best_peer(table: pd.DataFrame, precision: str) -> pd.Series | None:
-    """Of the medians at 16 in flight the peer with the most throughput; None where none was measured without errors."""
+    """Return the peer with the most median throughput at 16 in flight; None where none was without errors."""
     rows = table[(table["server"] != OURS) & (table["precision"] == precision) & (table[IN_FLIGHT] == AT)]
     rows = rows[rows[ERRORS] == 0]
     return None if rows.empty else rows.iloc[int(rows[THROUGHPUT].to_numpy().argmax())]
 
 
 def ratios(table: pd.DataFrame) -> list[Ratio]:
-    """Of the medians, those for which both sides were measured."""
+    """Return the ratios for which both sides were measured, from the medians."""
     fp32, int8 = _served(table, "FP32"), _served(table, "INT8")
     best_fp32, best_int8 = best_peer(table, "FP32"), best_peer(table, "INT8")
     same = (table["server"] == "FastAPI + PyTorch") & (table[IN_FLIGHT] == AT) & (table[ERRORS] == 0)
@@ -88,7 +88,7 @@ def _served(table: pd.DataFrame, precision: str) -> pd.Series | None:
 
 
 def to_markdown(table: pd.DataFrame, conditions: Mapping[str, str]) -> str:
-    """The conditions, the ratios and the medians."""
+    """Return the conditions, the ratios and the medians."""
     parts = [
         "# Served beside what people would write instead",
         listed(conditions),
@@ -132,7 +132,7 @@ def _median_lines(table: pd.DataFrame) -> str:
 
 
 def bar_figure(table: pd.DataFrame) -> Figure:
-    """A bar for each server, protocol and precision at 16 in flight, its whisker from the least to the most round."""
+    """Draw a bar for each server, protocol and precision at 16 in flight, its whisker over the rounds."""
     rows = table[table[IN_FLIGHT] == AT].sort_values(THROUGHPUT)
     figure, axes = plt.subplots(figsize=(9, 1.5 + 0.35 * len(rows)))
     labels = [f"{row.server}, {row.precision} ({row.protocol})" for row in rows.itertuples()]

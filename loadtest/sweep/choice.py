@@ -29,7 +29,7 @@ def swept(rows: pd.DataFrame, key: Iterable[str]) -> pd.DataFrame:
 
 
 def pareto_front(table: pd.DataFrame) -> pd.Series:
-    """Which rows no other row beats in throughput and in p99 at once; those with errors never are on it."""
+    """Return which rows no other beats in throughput and in p99 at once; those with errors never are on it."""
     valid = table[(table[ERRORS] == 0) & table[[THROUGHPUT, P99]].notna().all(axis=1)]
     by_latency = valid.sort_values([P99, THROUGHPUT], ascending=[True, False])[THROUGHPUT]
     most_before = by_latency.cummax().shift(fill_value=-np.inf)
@@ -46,7 +46,7 @@ class Choice:
 
 
 def choose(table: pd.DataFrame, *, p99_limit_ms: float | None = None, in_flight: int | None = None) -> Choice:
-    """The most throughput with p99 within the limit; without one the knee. `in_flight` narrows it to one load.
+    """Choose the most throughput with p99 within the limit; without one the knee. `in_flight` narrows it to one load.
 
     Raises SweepError where no row is free of errors and within the limit.
     """
@@ -73,19 +73,19 @@ def _chosen(rows: pd.DataFrame, position: int, rule: str) -> Choice:
 
 
 def alternatives(table: pd.DataFrame, chosen: pd.Series, setting: str, settings: Iterable[str]) -> pd.DataFrame:
-    """The rows that differ from the chosen one in this setting alone, and the chosen one first."""
+    """Return the rows that differ from the chosen one in this setting alone, and the chosen one first."""
     others = [name for name in (MODEL, *settings, IN_FLIGHT) if name != setting]
     same = (table[others] == chosen[others]).all(axis=1)
     return table[same].sort_values(setting, key=lambda values: values != chosen[setting], kind="stable")
 
 
 def varied(table: pd.DataFrame, settings: Iterable[str]) -> list[str]:
-    """The columns by which rows differ: naming the others would say nothing."""
+    """Return the columns by which rows differ: naming the others would say nothing."""
     return [name for name in (MODEL, IN_FLIGHT, *settings) if table[name].nunique() > 1]
 
 
 def describe(row: pd.Series, names: Iterable[str]) -> str:
-    """A row's model, load and settings in words."""
+    """Say a row's model, load and settings in words."""
     return ", ".join(UNITS.get(name, f"{name} {{}}").format(row[name]) for name in names)
 
 

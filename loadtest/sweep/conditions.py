@@ -21,7 +21,7 @@ GENERATOR = ("process.py", "connections.py")  # what a request costs them is tak
 
 
 def conditions_of(config: SweepConfig, model_config: ModelConfig, faces: str) -> dict[str, str]:
-    """Machine, software, load, and of the model all that is not swept; its file is in each row instead."""
+    """Return machine, software, load, and of the model all that is not swept; its file is in each row instead."""
     return {
         "hardware": describe_hardware(),
         "server": docker.image("server") if config.docker else server_versions(),

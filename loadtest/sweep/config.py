@@ -32,7 +32,7 @@ class Settings:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Every setting by name, as text."""
+        """Return every setting by name, as text."""
         return {QUEUE_DELAY: str(self.queue_delay_us), INSTANCES: str(self.instances), **self.parameters}
 
 

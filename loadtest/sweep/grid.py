@@ -29,7 +29,7 @@ class NamedModel:
 
     @classmethod
     def parse(cls, text: str) -> NamedModel:
-        """Raises SweepError unless it is NAME=PATH."""
+        """Parse NAME=PATH. Raises SweepError."""
         name, _, path = text.partition("=")
         if not name or not path:
             raise SweepError(f"--model {text} is not NAME=PATH such as int8=model.onnx")
@@ -37,7 +37,7 @@ class NamedModel:
 
     @property
     def sha256(self) -> str:
-        """Raises SweepError for a missing file."""
+        """Return the SHA-256 of the file. Raises SweepError for a missing one."""
         try:
             return file_sha256(self.path)
         except OSError as error:
@@ -53,7 +53,7 @@ class ParameterAxis:
 
     @classmethod
     def parse(cls, text: str) -> ParameterAxis:
-        """Raises SweepError unless it is NAME=VALUE,..."""
+        """Parse NAME=VALUE,... Raises SweepError."""
         name, _, values = text.partition("=")
         if not name or "" in values.split(","):
             raise SweepError(f"--parameter {text} is not NAME=VALUE,... such as streams=1,2")
@@ -83,17 +83,17 @@ class SweepConfig:
 
     @property
     def config_path(self) -> Path:
-        """The configuration that the server reads, and that is swept."""
+        """Return the configuration that the server reads, and that is swept."""
         return model_config_path(self.repository, cpu=not self.docker)
 
     @property
     def model_name(self) -> str:
-        """How the file is called that the server loads."""
+        """Return how the file is called that the server loads."""
         return PLAN_NAME if self.docker else ONNX_NAME
 
     @property
     def own_version(self) -> Path:
-        """The folder of the repository that the server serves."""
+        """Return the folder of the repository that the server serves."""
         return served_version(self.repository / MODEL_NAME)
 
     @property
@@ -111,7 +111,7 @@ class GridPoint:
 
 
 def points_of(config: SweepConfig, model_config: ModelConfig) -> list[GridPoint]:
-    """The grid without its loads. Raises ConfigError for a setting that the configuration cannot have."""
+    """Return the grid without its loads. Raises ConfigError for a setting that the configuration cannot have."""
     axes = [ParameterAxis.parse(text) for text in config.parameter]
     _check_axes(config, axes)
     names = [axis.name for axis in axes]
@@ -150,5 +150,5 @@ def in_rounds(points: Sequence[GridPoint], rounds: int) -> Iterator[tuple[int, G
 
 
 def estimate_s(config: SweepConfig, *, servers: int, measurements: int) -> float:
-    """Roughly how long it takes on two cores."""
+    """Return roughly how long it takes on two cores."""
     return servers * START_S + measurements * (config.seconds + config.warm_up_s + GENERATOR_S)

@@ -20,7 +20,7 @@ PACKAGES = ("gevent", "grpcio", "urllib3", "numpy")
 
 
 def client_side() -> dict[str, str]:
-    """The machine that makes the load, which is the server's too where the address is 127.0.0.1, and its software."""
+    """Return the machine that makes the load, the server's too where the address is 127.0.0.1, and its software."""
     versions = ", ".join([f"locust {locust.__version__}", *(f"{name} {version(name)}" for name in PACKAGES)])
     return {
         "hardware": f"{describe_hardware()}; load average before {LOAD_AVERAGE:.1f}",

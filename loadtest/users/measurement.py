@@ -62,12 +62,12 @@ class Measurement:
 
     @property
     def counted(self) -> pd.DataFrame:
-        """The requests that were due within the window, whenever they were answered: none is too slow to count."""
+        """Return the requests that were due within the window, whenever answered: none is too slow to count."""
         due = self.requests["due_s"]
         return self.requests[(due >= self.window.start_s) & (due < self.window.stop_s)]
 
     def answered(self) -> pd.DataFrame:
-        """The valid answers that arrived within the window: what throughput counts."""
+        """Return the valid answers that arrived within the window: what throughput counts."""
         arrived = self.requests["due_s"] + self.requests["latency_ms"] / 1000
         within = (arrived >= self.window.start_s) & (arrived < self.window.stop_s)
         return self.requests[within & (self.requests["error"] == "")]
@@ -81,7 +81,7 @@ class Measurement:
 
     @classmethod
     def read(cls, folder: Path) -> Measurement:
-        """Raises OSError where the folder lacks a file, ValueError or KeyError where it is not of a measurement."""
+        """Read a folder. Raises OSError where it lacks a file, ValueError or KeyError where it holds no measurement."""
         text = json.loads((folder / "conditions.json").read_text(encoding="utf-8"))
         requests, _ = read_table(folder / "requests.csv", text=("error",))
         stages, _ = read_table(folder / "stages.csv")
@@ -89,7 +89,7 @@ class Measurement:
 
 
 def summary(measurement: Measurement, *, objective_ms: float) -> pd.DataFrame:
-    """A row for each kind of request and, where there are several, one for all; latencies are of valid answers."""
+    """Return a row for each kind of request and, of several, one for all; latencies are of valid answers."""
     counted, answered = measurement.counted, measurement.answered()
     names = sorted(counted["name"].unique())
     parts = [(name, counted[counted["name"] == name], answered[answered["name"] == name]) for name in names]
@@ -119,7 +119,7 @@ def _row(
 
 
 def stages_between(before: Iterable[ModelStatistics], after: Iterable[ModelStatistics]) -> pd.DataFrame:
-    """What each model that was asked did between two looks at the server's statistics, from their running totals."""
+    """Return what each model did between two looks at the server's statistics, from their running totals."""
     earlier = {(model.name, model.version): model for model in before}
     stages = [_stage(earlier.get((model.name, model.version)), model) for model in after]
     rows = [stage for stage in stages if stage["images"] or stage["failures"]]
@@ -141,7 +141,7 @@ def _stage(before: ModelStatistics | None, after: ModelStatistics) -> dict[str, 
 
 
 def where_time_goes(measurement: Measurement, table: pd.DataFrame) -> pd.DataFrame:
-    """Mean milliseconds of each kind of request: queue and compute of each model it passes, and the rest.
+    """Return mean milliseconds of each kind of request: queue and compute of each model it passes, and the rest.
 
     A row a kind, a column a stage. The rest is the network, both transports, the client, and in an open loop lag. The
     server's means are of all requests that a model had, so kinds that were run together share them.
@@ -158,6 +158,6 @@ def where_time_goes(measurement: Measurement, table: pd.DataFrame) -> pd.DataFra
 
 
 def errors(measurement: Measurement) -> pd.DataFrame:
-    """Each error that was seen, the most frequent first."""
+    """Return each error that was seen, the most frequent first."""
     failed = measurement.counted.query("error != ''")
     return failed.groupby(["name", "error"]).size().sort_values(ascending=False).rename("count").reset_index()
