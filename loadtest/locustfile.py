@@ -229,7 +229,9 @@ def complete(environment: locust.env.Environment, recording: Recording) -> None:
         server = served(environment)
     except FaceAttributesError as error:
         server = {"server": f"gone at the end of the run: {error}"}
-    stated = {**load(environment, recording), **server, **conditions.client_side()}
+    names = [user.__name__ for user in environment.user_classes]
+    sent = conditions.load_side(options, names, pictures(options.faces), recording)
+    stated = {**sent, **server, **conditions.client_side()}
     measurement = Measurement.of(recording.requests, recording.stages, recording.window, stated)
     folder = Path(options.out)
     measurement.write(folder)
@@ -238,23 +240,3 @@ def complete(environment: locust.env.Environment, recording: Recording) -> None:
         environment.events.quit.add_listener(lambda **_: print(text))
     else:
         print(text)
-
-
-def load(environment: locust.env.Environment, recording: Recording) -> dict[str, str]:
-    """Say what was sent, how often, and for how long."""
-    options = environment.parsed_options
-    names = ", ".join(sorted(user.__name__ for user in environment.user_classes))
-    count = options.num_users
-    users, peak = (
-        f"{count} user{'' if count == 1 else 's'} ({names})",
-        "" if options.shape == "steady" else f"{options.shape} up to ",
-    )
-    rate = f"{count * options.rate:g} requests/s of {users}, {options.arrivals} arrivals"
-    return {
-        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "load": f"open loop, {peak}{rate}" if options.rate > 0 else f"closed loop, {peak}{users}, one request each",
-        "measured": f"{recording.window.length_s:.1f} s after {options.warm_up_s:g} s of warm-up",
-        "requests": f"one image each, deadline {options.timeout_s:g} s, never repeated",
-        "pictures": pictures(options.faces).description,
-        "load generator": f"locust with {recording.workers or 'no'} workers",
-    }

@@ -20,7 +20,7 @@ OUTPUT_VALUES = struct.Struct(f"<{sum(math.prod(shape) for shape in OUTPUT_SHAPE
 
 
 def http_tensor_requests(faces: Images) -> tuple[list[bytes], dict[str, str]]:
-    """Make bodies and headers for our server's /v2/models/agegendernet/infer: one face each, binary tensors both ways."""
+    """Make bodies and headers for our server: POST /v2/models/agegendernet/infer, one face each, binary both ways."""
     bodies, json_bytes = [], 0
     for face in check_images(faces):
         body, json_bytes = _http_body(IMAGE, face[None])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
@@ -13,10 +14,28 @@ import locust  # before clients: it makes the standard library cooperative
 
 # isort: split
 from clients import FaceAttributesClient
+from loadtest.faces import Pictures
 from loadtest.hardware import describe_hardware
+from loadtest.users.recording import Recording
 
 LOAD_AVERAGE = os.getloadavg()[0]  # when the program started: what else the machine was doing
 PACKAGES = ("gevent", "grpcio", "urllib3", "numpy")
+
+
+def load_side(options: Any, users: Iterable[str], pictures: Pictures, recording: Recording) -> dict[str, str]:
+    """Say what was sent, how often, and for how long."""
+    count = options.num_users
+    who = f"{count} user{'' if count == 1 else 's'} ({', '.join(sorted(users))})"
+    peak = "" if options.shape == "steady" else f"{options.shape} up to "
+    rate = f"{count * options.rate:g} requests/s of {who}, {options.arrivals} arrivals"
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "load": f"open loop, {peak}{rate}" if options.rate > 0 else f"closed loop, {peak}{who}, one request each",
+        "measured": f"{recording.window.length_s:.1f} s after {options.warm_up_s:g} s of warm-up",
+        "requests": f"one image each, deadline {options.timeout_s:g} s, never repeated",
+        "pictures": pictures.description,
+        "load generator": f"locust with {recording.workers or 'no'} workers",
+    }
 
 
 def client_side() -> dict[str, str]:
