@@ -16,6 +16,7 @@ HTTP_PORT := 8000
 METRICS_PORT := 8002
 DOCKER :=
 FP32 := runs/shipped/model.onnx
+PYTORCH := runs/shipped/model.pt2
 INT8 := weights/agegendernet-128.int8.onnx
 INT8_ONNXRUNTIME :=
 USERS := 8
@@ -152,14 +153,17 @@ loadtest-ui: .venv/base .venv-triton/installed ## locust's own page on http://12
 runs/shipped/model.onnx: $(WEIGHTS) | .venv/installed
 	$(PY) -m convert.export_onnx --checkpoint $(WEIGHTS) --out $@
 
+runs/shipped/model.pt2: $(WEIGHTS) | .venv/installed
+	$(PY) -m convert.export_torch --checkpoint $(WEIGHTS) --out $@
+
 bench: setup $(FP32) ## how much of the engine reaches a client: FP32 and INT8 side by side, six minutes
 	$(PY) -m loadtest.bench --fp32 $(FP32) $(if $(INT8),--int8 $(INT8)) --out runs/bench $(ARGS)
 
-compare: setup .venv-peers/installed $(FP32) ## beside FastAPI, LitServe, BentoML and PyTriton, nine minutes; INT8_ONNXRUNTIME=FILE adds INT8
-	$(PY) -m loadtest.compare --fp32 $(FP32) --checkpoint $(WEIGHTS) --out runs/compare \
+compare: setup .venv-peers/installed $(FP32) $(PYTORCH) ## beside FastAPI, LitServe, BentoML and PyTriton, nine minutes; INT8_ONNXRUNTIME=FILE adds INT8
+	$(PY) -m loadtest.compare --fp32 $(FP32) --pytorch $(PYTORCH) --out runs/compare \
 		$(if $(INT8_ONNXRUNTIME),--int8 $(INT8) --int8-onnxruntime $(INT8_ONNXRUNTIME)) $(ARGS)
 
-sweep: .venv/base .venv-triton/installed ## which batching, instances and precision serve best here; ARGS='--model fp32=a.onnx int8=b.onnx --apply'
+sweep: .venv/base .venv-triton/installed ## which batching, instances and precision serve best here; ARGS='--model fp32=a.onnx int8=b.onnx'
 	$(PY) -m loadtest.sweep --repository $(REPOSITORY) $(if $(SERVED),--model own=$(SERVED)) $(ARGS)
 
 test: setup ## all tests, with a real Triton server on CPU

@@ -52,7 +52,7 @@ def canonical(data: bytes) -> CanonicalImage:
 
 
 def canonical_file(path: Path) -> CanonicalImage:
-    """`canonical` of a file's content. Raises ImageError naming the file; OSError where it cannot be read."""
+    """Return `canonical` of a file's content. Raises ImageError naming the file; OSError where it cannot be read."""
     try:
         if path.stat().st_size > MAX_ENCODED_BYTES:
             raise ImageError(f"the file has more than {MAX_ENCODED_BYTES:,} bytes; send a smaller one")
@@ -62,7 +62,7 @@ def canonical_file(path: Path) -> CanonicalImage:
 
 
 def canonical_picture(picture: Image.Image) -> CanonicalImage:
-    """`canonical` of a picture that Pillow has opened or that was made in memory. Raises ImageError."""
+    """Return `canonical` of a picture that Pillow has opened or that was made in memory. Raises ImageError."""
     try:
         return _to_canonical(picture)
     except OSError as error:

@@ -15,6 +15,8 @@ Float32 = NDArray[np.float32]
 MODEL_NAME = "agegendernet"  # canonical images in, attributes out
 DECODE_MODEL_NAME = "decode_image"  # encoded images in, canonical images out
 ENSEMBLE_NAME = "face_attributes"  # encoded images in, attributes out
+HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002  # Triton's own defaults, and this project's
+CPU_ENGINE = "openvino"  # the package that computes on the CPU server
 MAX_BATCH_SIZE = 64  # the engine's profile, every config.pbtxt and the clients' splitting follow it
 
 IMAGE_SIDE_PX = 128
@@ -67,13 +69,13 @@ class Predictions:
         return len(self.age)
 
     def not_finite(self) -> int:
-        """How many faces have a NaN or an infinity in any output."""
+        """Count the faces that have a NaN or an infinity in any output."""
         finite = np.isfinite(self.age) & np.isfinite(self.gender) & np.isfinite(self.emotion).all(1)
         return int((~finite).sum())
 
     @classmethod
     def from_outputs(cls, outputs: Mapping[str, NDArray[Any]]) -> Predictions:
-        """From the model's output tensors by name, each with its batch dimension."""
+        """Take the model's output tensors by name, each with its batch dimension."""
         age, gender, emotion = (np.asarray(outputs[t.name], np.float32).reshape(-1, *t.dims) for t in OUTPUTS)
         return cls(age.squeeze(1), gender.squeeze(1), emotion)
 
@@ -85,7 +87,7 @@ class Predictions:
 
 
 def check_images(images: NDArray[Any]) -> Images:
-    """The array itself, typed, or a ValueError that says what a canonical batch is."""
+    """Return the array itself, typed. Raises ValueError, which says what a canonical batch is, for any other."""
     if images.dtype != IMAGE.numpy_dtype or images.ndim != 4 or images.shape[1:] != IMAGE.dims:
         raise ValueError(
             f"model {MODEL_NAME!r} expects images uint8 [N, {', '.join(map(str, IMAGE.dims))}]; "

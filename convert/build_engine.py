@@ -18,10 +18,11 @@ from typing import TypeVar
 import tyro
 
 from contract.files import replacing
-from convert.engine.manifest import EngineManifest, Gpu, GpuError, current_gpu, write_manifest
+from contract.gpu import Gpu, GpuError, visible_gpus
+from contract.repository import PLAN_NAME, EngineManifest, RepositoryError, file_sha256, write_engine_manifest
 from convert.engine.options import BuildOptions, BuildOptionsError, check_profile
 from convert.engine.precision import PrecisionError, PrecisionProof, prove
-from convert.engine.source import Precision, SourceModelError, file_sha256, for_tensorrt, read_source
+from convert.engine.source import Precision, SourceModelError, for_tensorrt, read_source
 
 T = TypeVar("T")
 
@@ -42,12 +43,12 @@ class TensorRTUnavailableError(RuntimeError):
 
 
 def main(config: EngineConfig) -> None:
-    plan = config.out or config.onnx.with_name("model.plan")
+    plan = config.out or config.onnx.with_name(PLAN_NAME)
     check_profile(config.options.profile, config.model_config or plan.parent.parent / "config.pbtxt")
     stated = read_source(config.onnx, config.precision)
     source = for_tensorrt(config.onnx)
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # so that CUDA counts GPUs as nvidia-smi does
-    gpu = current_gpu()
+    gpu = visible_gpus()[0]
     try:
         from convert.engine import builder as engine_builder
     except ModuleNotFoundError as error:
@@ -65,8 +66,8 @@ def main(config: EngineConfig) -> None:
     proof = prove(inspector_json, stated)
     with replacing(plan) as temporary:
         temporary.write_bytes(content)
-    manifest = describe(config, engine_builder.VERSION, gpu, proof)
-    print(f"{summary(proof, stated)}\nwrote {plan} ({len(content) / 1e6:.1f} MB) and {write_manifest(manifest, plan)}")
+    manifest = write_engine_manifest(describe(config, engine_builder.VERSION, gpu, proof), plan)
+    print(f"{summary(proof, stated)}\nwrote {plan} ({len(content) / 1e6:.1f} MB) and {manifest}")
 
 
 def interruptible(work: Callable[[], T], cancelled: threading.Event) -> T:
@@ -80,7 +81,7 @@ def interruptible(work: Callable[[], T], cancelled: threading.Event) -> T:
 
 
 def describe(config: EngineConfig, tensorrt_version: str, gpu: Gpu, proof: PrecisionProof) -> EngineManifest:
-    """The manifest of an engine built now."""
+    """Return the manifest of an engine built now."""
     return EngineManifest(
         tensorrt_version=tensorrt_version,
         gpu_name=gpu.name,
@@ -97,7 +98,7 @@ def describe(config: EngineConfig, tensorrt_version: str, gpu: Gpu, proof: Preci
 
 
 def summary(proof: PrecisionProof, stated: dict[str, str]) -> str:
-    """What was proven, in words."""
+    """Say in words what was proven."""
     proven = ", ".join(f"{count} in {name}" for name, count in proof.convolution_precisions.items())
     unnamed = f"; the inspector does not name {', '.join(proof.unnamed)}" if proof.unnamed else ""
     return f"proven of {len(stated)} convolutions: {proven}{unnamed}"
@@ -106,7 +107,10 @@ def summary(proof: PrecisionProof, stated: dict[str, str]) -> str:
 if __name__ == "__main__":
     try:
         main(tyro.cli(EngineConfig))
-    except (BuildOptionsError, SourceModelError, GpuError, PrecisionError, TensorRTUnavailableError) as error:
+    except (
+        *(BuildOptionsError, RepositoryError, SourceModelError),
+        *(GpuError, PrecisionError, TensorRTUnavailableError),
+    ) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; no engine was written")

@@ -6,7 +6,6 @@ python -m convert.export_onnx --checkpoint runs/train/best.safetensors --manifes
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import torch
 import tyro
 
 from contract.files import replacing
+from contract.repository import file_sha256
 from contract.samples import ManifestError, load_samples
 from contract.spec import AGE_GROUPS, EMOTIONS, GENDERS, IMAGE, OUTPUTS, Images, Predictions
 from convert.serving_model import ServingModel
@@ -128,7 +128,7 @@ def _metadata(checkpoint: Checkpoint, precision: Precision, source_sha256: str) 
 def main(config: ExportConfig) -> None:
     images = _check_images(config)
     checkpoint = load_checkpoint(config.checkpoint)
-    sha256 = hashlib.sha256(config.checkpoint.read_bytes()).hexdigest()
+    sha256 = file_sha256(config.checkpoint)
     print(export(checkpoint, config.out, precision=config.precision, images=images, source_sha256=sha256))
     print(f"wrote {config.out} ({config.out.stat().st_size / 1e6:.1f} MB)")
 

@@ -18,8 +18,9 @@ import onnx
 import tyro
 
 from contract.files import replacing
+from contract.repository import file_sha256
 from contract.samples import ManifestError
-from convert.engine.source import SourceModelError, file_sha256, read_source, signed
+from convert.engine.source import SourceModelError, read_source, signed
 from convert.errors import ModelFileError, RuntimeUnavailableError
 from convert.int8.bias_correction import bias_corrected
 from convert.int8.gate import gate

@@ -18,7 +18,6 @@ from serving.errors import SetupError
 from serving.launch import LOOPBACK, PROJECT, Launch, Ports
 
 DEFAULT_VENV = Path(os.environ.get("TRITON_VENV") or PROJECT / ".venv-triton")
-CPU_CONFIG_NAME = "cpu"
 STUB_NAME = "triton_python_backend_stub"
 
 # Asked of the environment's own interpreter.
@@ -42,7 +41,7 @@ class Installation:
     environment: dict[str, str]
 
     def launch(self, arguments: list[str], ports: Ports) -> Launch:
-        """How to start it, listening on the loopback interface."""
+        """Return how to start it, listening on the loopback interface."""
         listening = [
             f"--{name}-{part}={value}"
             for name, port in (("http", ports.http), ("grpc", ports.grpc), ("metrics", ports.metrics))

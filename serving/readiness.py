@@ -32,7 +32,7 @@ _MODELS: dict[str, tuple[TensorSpec, tuple[TensorSpec, ...]]] = {
 
 
 def is_ready(http_url: str) -> bool:
-    """Whether the server says that all its models are loaded; False also where nothing listens yet."""
+    """Return whether the server says that all its models are loaded; False also where nothing listens yet."""
     # Not through gRPC: after a refused connection its channels wait a second before they try again.
     try:
         with urllib.request.urlopen(f"{http_url}/v2/health/ready", timeout=1.0) as answer:

@@ -30,7 +30,7 @@ class RunConfig:
 
 
 def main(config: RunConfig) -> int:
-    """The exit status: that of `then`. Raises StartError for a server that ends by itself."""
+    """Serve; return the exit status, that of `then`. Raises StartError for a server that ends by itself."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ask for the same
     started = time.perf_counter()
     with TritonServer(config.repository, config.server) as server:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from contract.repository import read_model_config
 from contract.spec import (
     DECODE_MODEL_NAME,
     EMOTION,
@@ -38,7 +38,7 @@ _TYPES = {"UINT8": pb.TYPE_UINT8, "FP32": pb.TYPE_FP32, "BYTES": pb.TYPE_STRING}
 
 
 def read(path: str) -> pb.ModelConfig:
-    return text_format.Parse((REPOSITORY / path).read_text(), pb.ModelConfig())
+    return read_model_config(REPOSITORY / path)
 
 
 def specs(tensors: tuple[TensorSpec, ...]) -> list[tuple[str, int, list[int]]]:

@@ -25,7 +25,7 @@ class BuildError(RuntimeError):
 
 
 def build(onnx: bytes, options: BuildOptions, cancelled: threading.Event) -> tuple[bytes, str]:
-    """The plan and the inspector's JSON. Raises BuildError, also soon after `cancelled` is set."""
+    """Build; return the plan and the inspector's JSON. Raises BuildError, also soon after `cancelled` is set."""
     progress = _Progress(cancelled)
     try:
         return _build(onnx, options, _Log(), progress)
@@ -141,7 +141,7 @@ class _Progress(trt.IProgressMonitor):  # type: ignore[misc, unused-ignore]
             self._bars[phase_name] = tqdm(total=int(num_steps), desc=phase_name, unit="step", leave=False)
 
     def step_complete(self, phase_name: str, step: SupportsInt) -> bool:
-        """False asks TensorRT to give the build up."""
+        """Return False to have TensorRT give the build up."""
         with self._lock:
             if (bar := self._bars.get(phase_name)) is not None:
                 bar.update(int(step) + 1 - bar.n)
@@ -153,7 +153,7 @@ class _Progress(trt.IProgressMonitor):  # type: ignore[misc, unused-ignore]
                 bar.close()
 
     def close(self) -> None:
-        """A cancelled build does not finish all its phases."""
+        """Close the bars of the phases that a cancelled build did not finish."""
         with self._lock:
             for bar in self._bars.values():
                 bar.close()

@@ -9,7 +9,7 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from contract.headers import HeadersError, read_headers
-from contract.spec import MODEL_NAME
+from contract.spec import GRPC_PORT, MODEL_NAME
 
 _SCHEMES = {"grpc": False, "grpcs": True}  # and whether over TLS
 
@@ -19,14 +19,14 @@ class ModelControlError(RuntimeError):
 
 
 def load_version(url: str, number: int, *, headers_file: Path | None = None, timeout_s: float = 300.0) -> float:
-    """Have the server load the highest version, which must be `number`; the seconds until it served.
+    """Have the server load the highest version, which must be `number`; return the seconds until it served.
 
     The version served so far answers until the new one is ready, and what it has taken on to the end. Raises
     ModelControlError.
     """
     scheme, separator, address = url.partition("://")
     if not separator or scheme not in _SCHEMES:
-        raise ModelControlError(f"{url} is not a gRPC address of the server, such as grpc://127.0.0.1:8001")
+        raise ModelControlError(f"{url} is not a gRPC address of the server, such as grpc://127.0.0.1:{GRPC_PORT}")
     try:
         headers = read_headers(headers_file) if headers_file else None
     except HeadersError as error:

@@ -76,7 +76,7 @@ def grpc_load(
     shared_memory: bool = False,
     encoded: Sequence[bytes] | None = None,
 ) -> Load:
-    """Closed loop on our server: `in_flight` requests of one image each, every answer checked for shape and finiteness.
+    """Run a closed loop on our server: `in_flight` requests of one image, every answer checked for shape and numbers.
 
     faces: uint8 [N, 128, 128, 3], sent in turn; with `shared_memory` written there once and only named in requests.
     encoded: image files, sent to the ensemble instead of the faces. Raises LoadError where nothing can be measured.
@@ -93,7 +93,7 @@ def grpc_load(
 
 
 def grpc_open_loop(url: str, faces: Images, *, rate_per_s: float, seconds: float, warm_up_s: float = 1.0) -> Load:
-    """Open loop on our server: evenly spaced requests of one image, latency from when each should have left."""
+    """Run an open loop on our server: evenly spaced requests of one image, latency from when each should have left."""
     if not rate_per_s > 0:
         raise ValueError(f"rate_per_s must be above 0, got {rate_per_s}")
     requests = [tensor_request(face) for face in check_images(faces)]
@@ -117,7 +117,7 @@ def http_load(
     seconds: float,
     warm_up_s: float = 1.0,
 ) -> Load:
-    """Closed loop of POST requests on any HTTP/1.1 server; `url` has the path.
+    """Run a closed loop of POST requests on any HTTP/1.1 server; `url` has the path.
 
     check: raises for a body that is no valid answer. It runs in the generator's process, so it must be a function of a
     module, found there by its name. Raises LoadError where nothing can be measured.

@@ -17,7 +17,7 @@ class Connection(Protocol):
     """One connection to one server."""
 
     def ask(self, request: bytes) -> bytes:
-        """The answer to a prepared request. Raises OSError for an error; the connection is of no use then."""
+        """Return the answer to a prepared request. Raises OSError for an error; the connection is of no use then."""
 
     def close(self) -> None: ...
 
@@ -66,7 +66,7 @@ class GrpcConnection:
         self._channel.close()
 
     def ask(self, request: bytes) -> bytes:
-        """`request` is a serialized message, as is what comes back."""
+        """Send a serialized message; return the one that comes back."""
         try:
             return cast(bytes, self._call(request, timeout=TIMEOUT_S))
         except grpc.RpcError as error:

@@ -15,21 +15,20 @@ import pytest
 import tyro
 from onnx import TensorProto, helper
 
+from contract.gpu import Gpu
+from contract.repository import (
+    Profile,
+    RepositoryError,
+    engine_manifest_path,
+    read_engine_manifest,
+    write_engine_manifest,
+)
 from contract.spec import MAX_BATCH_SIZE
 from convert.build_engine import EngineConfig, describe, interruptible, main, summary
-from convert.engine.manifest import (
-    EngineManifestError,
-    Gpu,
-    GpuError,
-    current_gpu,
-    manifest_path,
-    parse_gpu,
-    read_manifest,
-    write_manifest,
-)
-from convert.engine.options import BuildOptions, BuildOptionsError, Profile, check_profile
+from convert.engine.options import BuildOptions, BuildOptionsError, check_profile
 from convert.engine.precision import PrecisionProof
 from convert.engine.source import SourceModelError, convolution_precisions, precision_of, read_source
+from tests.contract.test_gpu import write_nvidia_smi
 from tests.convert.conftest import Models
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -130,7 +129,7 @@ def test_a_profile_out_of_order_is_refused() -> None:
 
 def test_a_configuration_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.pbtxt").write_text("max_batch_size: many")
-    with pytest.raises(BuildOptionsError, match="is not a model configuration"):
+    with pytest.raises(RepositoryError, match="is not a model configuration"):
         check_profile(BuildOptions().profile, tmp_path / "config.pbtxt")
     with pytest.raises(BuildOptionsError, match="--model-config"):
         check_profile(BuildOptions().profile, tmp_path / "absent.pbtxt")
@@ -150,60 +149,20 @@ def test_the_manifest_says_what_the_engine_is_bound_to(models: Models, tmp_path:
     plan = tmp_path / "model.plan"
     config = EngineConfig(onnx=models.fp16_onnx)
     manifest = describe(config, "11.2.1.2", Gpu("NVIDIA L4", "8.9"), PROOF)
-    write_manifest(manifest, plan)
-    assert manifest_path(plan).name == "model.plan.json"
-    assert read_manifest(plan) == manifest
-    written = json.loads(manifest_path(plan).read_text())
+    write_engine_manifest(manifest, plan)
+    assert engine_manifest_path(plan).name == "model.plan.json"
+    assert read_engine_manifest(plan) == manifest
+    written = json.loads(engine_manifest_path(plan).read_text())
     assert written["profile"] == {"min": 1, "opt": 16, "max": MAX_BATCH_SIZE}
     assert written["compute_capability"] == "8.9"
     assert written["layer_precisions"] == {"fp16": 30, "fp32": 8}
     assert re.fullmatch("[0-9a-f]{64}", written["onnx_sha256"])
 
 
-def test_an_engine_without_a_usable_manifest_is_answered_with_the_command(tmp_path: Path) -> None:
-    plan = tmp_path / "model.plan"
-    with pytest.raises(EngineManifestError, match="make engine"):
-        read_manifest(plan)
-    manifest_path(plan).write_text('{"profile": {}}')
-    with pytest.raises(EngineManifestError, match="not an engine's manifest"):
-        read_manifest(plan)
-
-
 def test_the_summary_does_not_hide_what_was_not_proven() -> None:
     assert summary(PROOF, dict.fromkeys(map(str, range(25)), "fp16")) == (
         "proven of 25 convolutions: 24 in fp16; the inspector does not name node_Conv_25"
     )
-
-
-@pytest.mark.parametrize("name", ["NVIDIA L4", "NVIDIA GeForce RTX 4090, Founders"])
-def test_the_gpu_is_read_from_nvidia_smis_answer(name: str) -> None:
-    assert parse_gpu(f"{name}, 8.9\n") == Gpu(name, "8.9")
-
-
-def test_an_unexpected_answer_of_nvidia_smi_is_shown() -> None:
-    with pytest.raises(GpuError, match="No devices were found"):
-        parse_gpu("No devices were found\n")
-
-
-def write_nvidia_smi(folder: Path, script: str) -> None:
-    (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
-    (folder / "nvidia-smi").chmod(0o755)
-
-
-def test_the_gpu_asked_about_is_the_one_that_cuda_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_nvidia_smi(tmp_path, 'echo "GPU $1, 9.0"')
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert current_gpu({"CUDA_VISIBLE_DEVICES": "3,1"}).name == "GPU --id=3"
-    assert current_gpu({}).name == "GPU --id=0"
-
-
-def test_a_machine_without_a_gpu_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(GpuError, match="nvidia-smi is not installed"):
-        current_gpu({})
-    write_nvidia_smi(tmp_path, 'echo "No devices were found"; exit 6')
-    with pytest.raises(GpuError, match="No devices were found"):
-        current_gpu({})
 
 
 # The build itself
@@ -213,7 +172,7 @@ def test_a_machine_without_a_gpu_is_told_so(tmp_path: Path, monkeypatch: pytest.
 def test_without_tensorrt_the_program_says_where_to_build(
     models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_nvidia_smi(tmp_path, 'echo "NVIDIA L4, 8.9"')
+    write_nvidia_smi(tmp_path, "GPU-0, NVIDIA L4, 8.9")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     config = EngineConfig(models.fp16_onnx, "fp16", out=tmp_path / "model.plan", model_config=CONFIG)
     with pytest.raises(Exception, match="'tensorrt' is not installed; build in the server's container"):

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from onnx import TensorProto, numpy_helper
 
+from contract.repository import file_sha256
 from contract.samples import (
     IMAGES_NAME,
     MANIFEST_NAME,
@@ -19,7 +20,7 @@ from contract.samples import (
     read_manifest,
     write_manifest,
 )
-from convert.engine.source import SourceModelError, file_sha256, for_tensorrt, read_source, signed
+from convert.engine.source import SourceModelError, for_tensorrt, read_source, signed
 from convert.errors import ModelFileError
 from convert.int8.ranges import CalibrationOptions, training_faces
 from convert.parity import ParityConfig, compare
