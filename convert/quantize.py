@@ -60,9 +60,12 @@ class QuantizeConfig:
 def quantize(config: QuantizeConfig) -> onnx.ModelProto:
     """Return the INT8 model, describing how it was made. Raises SourceModelError, ManifestError."""
     read_source(config.onnx, "fp32")
+    source = onnx.load(config.onnx)
+    stored = {tensor.name for tensor in source.graph.initializer}
+    if any(node.op_type == "Conv" and node.input[1] not in stored for node in source.graph.node):
+        raise SourceModelError(f"{config.onnx} widens its weights as it runs; export it without --weights fp16")
     faces = training_faces(config.manifest, config.calibration)
     ranges = activation_ranges(config.onnx, faces, OPERATORS[config.target], config.calibration)
-    source = onnx.load(config.onnx)
     model = bias_corrected(quantized(source, ranges, config.target), source, faces)
     properties = {p.key: p.value for p in source.metadata_props}
     made = asdict(config.calibration) | {

@@ -23,8 +23,8 @@ class ServingModel(nn.Module):
     With `half`, the trunk computes in float16 while preprocessing and heads stay float32: half-precision numbers are
     0.0625 apart at ages 64-128, and TensorRT takes every layer's precision from the graph.
 
-    With `stored_half`, everything computes in float32 on weights that are kept in float16 and widened, so that an export
-    takes half the space. Raises PrecisionError where float16 cannot hold them exactly.
+    With `stored_half`, everything computes in float32 on weights that are kept in float16 and widened, so that an
+    export takes half the space. Raises PrecisionError where float16 cannot hold them exactly.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, half: bool = False, stored_half: bool = False) -> None:
