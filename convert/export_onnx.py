@@ -22,7 +22,7 @@ from contract.files import replacing
 from contract.repository import file_sha256
 from contract.samples import ManifestError, load_samples
 from contract.spec import AGE_GROUPS, EMOTIONS, GENDERS, IMAGE, OUTPUTS, Images, Predictions
-from convert.serving_model import ServingModel
+from convert.serving_model import PrecisionError, ServingModel
 from evaluation.agreement import check_answers, describe, excesses
 from evaluation.limits import EXPORT_FP16, EXPORT_FP32, Limits
 from training.data.synthetic import synthesize
@@ -41,6 +41,8 @@ class ExportConfig:
     manifest: Path | None = None  # its test faces check the export; without one, faces drawn for it do
     out: Path = Path("model_repository/agegendernet/1/model.onnx")
     precision: Precision = "fp32"  # fp16: the trunk in half precision, which is where TensorRT takes it from
+    # fp16: half the size. The graph widens them before use, so answers stay those of fp32; refused where not exact.
+    weights: Precision = "fp32"
     check_images: int = 64  # enough for every layer to see real values; more only takes longer
 
 
@@ -48,9 +50,20 @@ class ExportError(RuntimeError):
     """The exported model does not answer as PyTorch does; nothing was written."""
 
 
-def export(checkpoint: Checkpoint, out: Path, *, precision: Precision, images: Images, source_sha256: str = "") -> str:
-    """Export, compare on `images`, write `out` and return what was compared. Raises ExportError past the limits."""
-    model = to_onnx(ServingModel(checkpoint, half=precision == "fp16").eval())
+def export(
+    checkpoint: Checkpoint,
+    out: Path,
+    *,
+    precision: Precision,
+    images: Images,
+    weights: Precision = "fp32",
+    source_sha256: str = "",
+) -> str:
+    """Export, compare on `images`, write `out` and return what was compared.
+
+    Raises ExportError past the limits, and PrecisionError for weights that half precision does not hold exactly.
+    """
+    model = to_onnx(ServingModel(checkpoint, half=precision == "fp16", stored_half=weights == "fp16").eval())
     summary = check_export(model, ServingModel(checkpoint).eval(), images, precision)
     onnx.helper.set_model_props(model, _metadata(checkpoint, precision, source_sha256))
     with replacing(out) as temporary:
@@ -128,13 +141,20 @@ def _metadata(checkpoint: Checkpoint, precision: Precision, source_sha256: str) 
 def main(config: ExportConfig) -> None:
     images = _check_images(config)
     checkpoint = load_checkpoint(config.checkpoint)
-    sha256 = file_sha256(config.checkpoint)
-    print(export(checkpoint, config.out, precision=config.precision, images=images, source_sha256=sha256))
+    summary = export(
+        checkpoint,
+        config.out,
+        precision=config.precision,
+        images=images,
+        weights=config.weights,
+        source_sha256=file_sha256(config.checkpoint),
+    )
+    print(summary)
     print(f"wrote {config.out} ({config.out.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":
     try:
         main(tyro.cli(ExportConfig))
-    except (ManifestError, CheckpointError, ExportError) as error:
+    except (ManifestError, CheckpointError, PrecisionError, ExportError) as error:
         sys.exit(f"error: {error}")

@@ -55,7 +55,7 @@ def launch(repository: Path, arguments: list[str], ports: Ports, *, version_comp
         image("server"),
         *("tritonserver", *arguments),
     )
-    return Launch(command, dict(os.environ), cleanup=("docker", "rm", "--force", name))
+    return Launch(command, dict(os.environ), cleanup=(("docker", "rm", "--force", name),))
 
 
 def build_engine(arguments: list[str]) -> int:

@@ -15,11 +15,12 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Launch:
-    """A command line that becomes the server, with its variables; it runs in the project's folder."""
+    """A command line that becomes the server, with its variables and the folder that it runs in."""
 
     arguments: tuple[str, ...]
     environment: dict[str, str]
-    cleanup: tuple[str, ...] = ()  # run after it has ended, where ending the process is not enough
+    cleanup: tuple[tuple[str, ...], ...] = ()  # commands to run after it has ended
+    folder: Path = PROJECT
 
 
 @dataclass(frozen=True)

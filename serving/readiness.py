@@ -30,12 +30,16 @@ _MODELS: dict[str, tuple[TensorSpec, tuple[TensorSpec, ...]]] = {
     ENSEMBLE_NAME: (ENCODED_IMAGE, OUTPUTS),
 }
 
+# Both would send what is meant for this machine to the proxy that http_proxy names.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_OPTIONS = [("grpc.enable_http_proxy", 0)]
+
 
 def is_ready(http_url: str) -> bool:
     """Return whether the server says that all its models are loaded; False also where nothing listens yet."""
     # Not through gRPC: after a refused connection its channels wait a second before they try again.
     try:
-        with urllib.request.urlopen(f"{http_url}/v2/health/ready", timeout=1.0) as answer:
+        with _DIRECT.open(f"{http_url}/v2/health/ready", timeout=1.0) as answer:
             return bool(answer.status == HTTPStatus.OK)
     except OSError:  # refused, timed out, or not ready (an HTTPError)
         return False
@@ -46,7 +50,7 @@ def warm_up(grpc_url: str, *, timeout_s: float = 60.0) -> list[str]:
 
     Raises StartError for a model that fails or whose answer is empty, misshapen or not finite.
     """
-    with grpc.InferenceServerClient(grpc_url.removeprefix("grpc://")) as client:
+    with grpc.InferenceServerClient(grpc_url.removeprefix("grpc://"), channel_args=_OPTIONS) as client:
         loaded = [name for name in _MODELS if client.is_model_ready(name)]
         for name in loaded:
             _infer_once(client, name, timeout_s)

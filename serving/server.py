@@ -21,8 +21,8 @@ from contract.repository import CPU_CONFIG_NAME, ONNX_NAME, model_config_path, s
 from contract.spec import GRPC_PORT, HTTP_PORT, METRICS_PORT, MODEL_NAME
 from serving import docker
 from serving.errors import SetupError, StartError
-from serving.installation import DEFAULT_VENV, find_installation
-from serving.launch import PROJECT, Launch, Ports, server_arguments
+from serving.installation import DEFAULT_VENV, REPOSITORY, find_installation
+from serving.launch import Launch, Ports, server_arguments
 from serving.preflight import check_engines, server_compute_capabilities
 from serving.readiness import is_ready, warm_up
 from serving.versions import TENSORRT_VERSION
@@ -39,7 +39,7 @@ class ServerOptions:
     verbose: bool = False  # the server logs every request
     explicit_models: bool = False  # load and unload models by request only, as promotion does
     docker: bool = False  # the GPU server: Triton's container on the engine, instead of the CPU server of `venv`
-    arguments: tuple[str, ...] = ()  # further options of tritonserver, as they are
+    arguments: tuple[str, ...] = ()  # further options of tritonserver, as they are; paths in them must be absolute
     venv: Path = DEFAULT_VENV
     start_timeout_s: float = 60.0  # a quiet machine needs 3
     stop_timeout_s: float = 10.0  # for requests in flight, before they are broken off
@@ -59,7 +59,7 @@ class TritonServer:
         self.repository = repository
         self.options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self._cleanup: tuple[str, ...] = ()
+        self._cleanup: tuple[tuple[str, ...], ...] = ()
         self._ports = Ports(options.http_port, options.grpc_port, options.metrics_port)
 
     @property
@@ -97,7 +97,7 @@ class TritonServer:
             self._process = subprocess.Popen(
                 launch.arguments,
                 env=launch.environment,
-                cwd=PROJECT,  # where the models find `contract`: their interpreters look there first, not in PYTHONPATH
+                cwd=launch.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -134,8 +134,8 @@ class TritonServer:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # the server, or a backend process that outlived it
         process.wait()
-        if self._cleanup:
-            subprocess.run(self._cleanup, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        for command in self._cleanup:
+            subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -146,7 +146,7 @@ class TritonServer:
         """The server of .venv-triton, on the CPU."""
         _check_repository(self.repository)
         installation = find_installation(self.options.venv)
-        return installation.launch(self._arguments(self.repository.absolute(), CPU_CONFIG_NAME), self._choose_ports())
+        return installation.launch(self.repository, self._arguments(REPOSITORY, CPU_CONFIG_NAME), self._choose_ports())
 
     def _container(self) -> Launch:
         """Triton's container, on the engine."""

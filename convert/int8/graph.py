@@ -83,7 +83,7 @@ def _for_onnxruntime(model: ModelProto, ranges: Ranges) -> ModelProto:
 
 _COMMON = {
     "per_channel": True,
-    "reduce_range": False,
+    "reduce_range": True,  # 7-bit weights: with 8 bits products overflow on older processors, see int8.saturation
     "weight_qType": QuantType.QInt8,
     "activation_qType": QuantType.QUInt8,
     "nodes_to_exclude": [],

@@ -11,6 +11,7 @@ from tritonclient.utils import InferenceServerException
 from contract.headers import HeadersError, read_headers
 from contract.spec import GRPC_PORT, MODEL_NAME
 
+_OPTIONS = [("grpc.enable_http_proxy", 0)]  # as in clients: the address given is the one connected to
 _SCHEMES = {"grpc": False, "grpcs": True}  # and whether over TLS
 
 
@@ -31,7 +32,7 @@ def load_version(url: str, number: int, *, headers_file: Path | None = None, tim
         headers = read_headers(headers_file) if headers_file else None
     except HeadersError as error:
         raise ModelControlError(str(error)) from error
-    with grpc.InferenceServerClient(address, ssl=_SCHEMES[scheme]) as client:
+    with grpc.InferenceServerClient(address, ssl=_SCHEMES[scheme], channel_args=_OPTIONS) as client:
         started = time.perf_counter()
         try:
             client.load_model(MODEL_NAME, headers=headers, client_timeout=timeout_s)

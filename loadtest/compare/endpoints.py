@@ -15,6 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from contract.spec import EMOTIONS, IMAGE, MODEL_NAME, OUTPUTS, Images, Predictions
 from loadtest.generator.closed_loop import Load, grpc_load, http_load
+from loadtest.generator.connections import GRPC_OPTIONS
 from loadtest.generator.payloads import OUTPUT_VALUES, check_http_answer, http_tensor_requests
 
 OCTETS = {"Content-Type": "application/octet-stream"}
@@ -46,7 +47,7 @@ class TritonEndpoint(Endpoint):
     protocol = "gRPC tensor"
 
     def predict(self, faces: Images) -> Predictions:
-        with tritonclient.grpc.InferenceServerClient(urlsplit(self.url).netloc) as client:
+        with tritonclient.grpc.InferenceServerClient(urlsplit(self.url).netloc, channel_args=GRPC_OPTIONS) as client:
             return Predictions.concatenate(_ask(client, face) for face in faces)
 
     def load(self, faces: Images, *, in_flight: int, seconds: float, warm_up_s: float) -> Load:

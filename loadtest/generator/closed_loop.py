@@ -24,6 +24,7 @@ import tritonclient.grpc
 from numpy.typing import NDArray
 
 from contract.spec import Images, check_images
+from loadtest.generator.connections import GRPC_OPTIONS
 from loadtest.generator.payloads import check_grpc_answer, encoded_request, shared_request, tensor_request
 from loadtest.generator.process import Job
 
@@ -184,7 +185,7 @@ def _placed_in_shared_memory(authority: str, faces: Images) -> Iterator[list[byt
     region = SharedMemory(create=True, size=faces.nbytes)
     try:
         np.ndarray(faces.shape, np.uint8, region.buf)[:] = faces
-        with tritonclient.grpc.InferenceServerClient(authority) as server:
+        with tritonclient.grpc.InferenceServerClient(authority, channel_args=GRPC_OPTIONS) as server:
             server.register_system_shared_memory(region.name, f"/{region.name}", faces.nbytes)
             try:
                 yield [shared_request(region.name, face.nbytes, n * face.nbytes) for n, face in enumerate(faces)]

@@ -10,7 +10,11 @@ from geventhttpclient.response import HTTPResponse
 
 TIMEOUT_S = 60.0  # of one request: it is then an error, rather than a load that never ends
 RECEIVE_BYTES = 65536
-GRPC_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+GRPC_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.enable_http_proxy", 0),  # which http_proxy would name: a proxy is not what is measured
+]
 
 
 class Connection(Protocol):

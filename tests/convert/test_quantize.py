@@ -22,11 +22,13 @@ from contract.samples import (
 )
 from convert.engine.source import SourceModelError, for_tensorrt, read_source, signed
 from convert.errors import ModelFileError
+from convert.int8.gate import gate
 from convert.int8.ranges import CalibrationOptions, training_faces
+from convert.int8.saturation import PAIR_LIMIT, saturating_weights, without_vnni
 from convert.parity import ParityConfig, compare
 from convert.quantize import GateError, QuantizeConfig, check_int8, main, quantize
 from convert.runtimes import load
-from evaluation.limits import Limits
+from evaluation.limits import PARITY_FP32, Limits
 from evaluation.run import Predict
 from tests.convert.conftest import Models
 
@@ -195,7 +197,8 @@ def test_a_model_past_the_limits_leaves_no_file_and_a_report(config: QuantizeCon
     with pytest.raises(GateError, match=r"int8 in openvino, .*: age MAE [+-]\d.*limit -100"):
         main(replace(config, out=out, report=report, limits=NONE))
     assert list(tmp_path.iterdir()) == [report]
-    assert set(pd.read_csv(report)["model"]) == {"int8 in openvino", "int8 as TensorRT gets it"}
+    judged = {"int8 in openvino", "int8 in openvino without VNNI", "int8 as TensorRT gets it"}
+    assert set(pd.read_csv(report)["model"]) == judged
 
 
 def test_a_file_that_is_there_is_checked_and_kept(config: QuantizeConfig, int8: Path) -> None:
@@ -205,6 +208,80 @@ def test_a_file_that_is_there_is_checked_and_kept(config: QuantizeConfig, int8: 
     assert int8.is_file()
     with pytest.raises(ModelFileError, match="without --check-only"):
         main(replace(config, out=int8.with_name("absent.onnx"), check_only=True))
+
+
+# Processors without VNNI
+
+
+@pytest.fixture(scope="module")
+def eight_bits(int8: Path) -> Path:
+    """The same weights in steps half as large: from -127 to 127."""
+    model = onnx.load(int8)
+    values = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in values:
+            weights, scale = values[node.input[0]], values[node.input[1]]
+            doubled = np.clip(2 * numpy_helper.to_array(weights).astype(int), -127, 127).astype(np.int8)
+            weights.CopyFrom(numpy_helper.from_array(doubled, weights.name))
+            scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) / np.float32(2), scale.name))
+    path = int8.with_name("eight_bits.onnx")
+    onnx.save(model, path)
+    return path
+
+
+def test_no_two_weights_overflow(int8: Path, for_onnxruntime: Path, eight_bits: Path) -> None:
+    assert saturating_weights(onnx.load(int8)) == {}
+    assert saturating_weights(onnx.load(for_onnxruntime)) == {}
+    found = saturating_weights(onnx.load(eight_bits))
+    assert len(found) == IMAGE_CONVOLUTIONS
+    assert PAIR_LIMIT < max(found.values()) <= 2 * 127
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_two_weights_of_a_channel_and_sign_count_together(sign: int) -> None:
+    def model(*weights: int) -> onnx.ModelProto:
+        tensor = numpy_helper.from_array(np.array(weights, np.int8).reshape(2, 2, 1, 1), "w")
+        node = onnx.helper.make_node("DequantizeLinear", ["w", "scale"], ["float"])
+        return onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [], [tensor]))
+
+    assert saturating_weights(model(127 * sign, sign, -127 * sign, -sign)) == {}
+    assert saturating_weights(model(127 * sign, -127 * sign, 64 * sign, 64 * sign)) == {}
+    assert saturating_weights(model(64 * sign, 65 * sign, 0, 0)) == {"w": 129}
+
+
+def test_the_answers_are_those_of_processors_without_vnni(int8: Path, manifest: Path) -> None:
+    images = next(load_samples(manifest).image_batches(10))
+    here = load(int8, "openvino")(images)
+    with without_vnni(int8) as predict:
+        there = predict(images)
+    np.testing.assert_allclose(there.age, here.age, atol=PARITY_FP32.age_years)
+    np.testing.assert_allclose(there.emotion, here.emotion, atol=PARITY_FP32.emotion_probability)
+
+
+def test_eight_bits_answer_wrongly_there(eight_bits: Path, int8: Path, manifest: Path) -> None:
+    images = next(load_samples(manifest).image_batches(10))
+    expected = load(int8, "openvino")(images).age  # the same weights, but for the largest of each channel
+    with without_vnni(eight_bits) as predict:
+        assert np.abs(predict(images).age - expected).max() > 5  # with exact sums at most 2.1
+
+
+def test_a_model_that_can_overflow_is_refused(config: QuantizeConfig, eight_bits: Path) -> None:
+    with pytest.raises(GateError, match=r"without VNNI would answer wrongly: two weights of .* add up to 2"):
+        main(replace(config, out=eight_bits, check_only=True))
+
+
+def test_two_arithmetics_that_differ_are_refused(models: Models, int8: Path, manifest: Path) -> None:
+    candidates = {"one": load(models.onnx, "openvino"), "other": load(int8, "openvino")}
+    _, failures = gate(candidates["one"], candidates, [manifest], ANY, alike=("one", "one"))
+    assert failures == []
+    _, failures = gate(candidates["one"], candidates, [manifest], ANY, alike=("one", "other"))
+    assert failures
+    assert all(line.startswith("other against one, ") for line in failures)
+
+
+def test_a_model_in_a_process_of_its_own_says_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="does not exist"), without_vnni(tmp_path / "absent.onnx"):
+        pass
 
 
 def test_only_a_float_model_is_quantized(config: QuantizeConfig, int8: Path) -> None:
