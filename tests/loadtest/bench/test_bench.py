@@ -23,7 +23,7 @@ def config(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> BenchC
     if not DEFAULT_VENV.exists():
         pytest.skip("the Triton server is not installed; run make setup")
     model = repository / MODEL_NAME / "1" / "model.onnx"
-    return BenchConfig(model, tmp_path_factory.mktemp("bench"), repository=repository, rounds=1, seconds=0.2)
+    return BenchConfig(model, tmp_path_factory.mktemp("bench"), repository=repository, rounds=1, seconds=0.6)
 
 
 @pytest.fixture(scope="module")

@@ -214,11 +214,12 @@ def test_a_peer_answers_as_ours_and_leaves_nothing_behind(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)  # compiling takes a quiet machine seconds and a busy one minutes
 def test_the_pytorch_peer_serves_an_exported_file_without_the_code_that_made_it(noise: Images, tmp_path: Path) -> None:
     if not DEFAULT_VENV.exists():
         pytest.skip("the peers are not installed; run make .venv-peers/installed")
     weights = PROJECT / "weights" / "agegendernet-128.safetensors"
     export_torch.main(export_torch.ExportTorchConfig(weights, tmp_path / "model.pt2"))
-    with PeerServer(PEERS[PYTORCH], tmp_path / "model.pt2", tmp_path / "peer.log") as server:
+    with PeerServer(PEERS[PYTORCH], tmp_path / "model.pt2", tmp_path / "peer.log", start_timeout_s=900) as server:
         given = server.endpoint.predict(noise[:2])
     check_answers(Contestant(PYTORCH, "FP32", weights), runtimes.load(weights, "torch")(noise[:2]), given)
