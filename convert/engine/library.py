@@ -7,6 +7,7 @@ for GeForce and RTX cards and its own runtime; its kernels are compiled where th
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal
@@ -50,8 +51,13 @@ _selected: Library = "tensorrt"
 
 
 def select(library: Library) -> None:
-    """Choose the library that convert.engine.builder imports: one for the whole process, as NVIDIA's loggers are."""
+    """Choose the library that convert.engine.builder imports. Raises LibraryUnavailableError where it has another.
+
+    A process has one library, as it has one of NVIDIA's loggers: the builder's classes derive from the library's.
+    """
     global _selected
+    if library != _selected and "convert.engine.builder" in sys.modules:
+        raise LibraryUnavailableError(f"this process builds with {selected().title}; use {library} in one of its own")
     _selected = library
 
 
