@@ -15,18 +15,18 @@ from contract.repository import read_engine_manifest
 from contract.samples import load_samples
 from contract.spec import MAX_BATCH_SIZE, MODEL_NAME, Images, Predictions
 from convert.engine.source import PRECISIONS, Precision
+from convert.errors import ModelFileError
 from convert.promote import PromoteConfig, promote
-from convert.promotion.acceptance import Margins
 from convert.promotion.versions import ModelVersions
-from convert.runtimes import ModelFileError, load
+from convert.runtimes import load
+from evaluation.limits import PARITY_FP16, PARITY_FP32, Limits
 from serving.preflight import check_engines
 from tests.convert.conftest import Models
 from tests.gpu.conftest import PROJECT, WITHOUT_TENSORRT
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(WITHOUT_TENSORRT), reason=WITHOUT_TENSORRT)]
 
-# Years and probability by which an engine may differ from PyTorch: what convert.export_onnx allows half precision.
-LIMITS: dict[Precision, tuple[float, float]] = {"fp32": (0.02, 1e-3), "fp16": (0.5, 0.05)}
+LIMITS: dict[Precision, Limits] = {"fp32": PARITY_FP32, "fp16": PARITY_FP16}
 
 
 @pytest.fixture(scope="session")
@@ -62,12 +62,11 @@ def test_the_server_would_load_what_was_built(plans: dict[Precision, Path], prec
 def test_torch_onnx_runtime_and_the_engine_agree(
     plans: dict[Precision, Path], models: Models, images: Images, precision: Precision
 ) -> None:
-    years, probability = LIMITS[precision]
     found = load(plans[precision], "tensorrt")(images)
     for expected in (load(models.checkpoint, "torch")(images), load(models.onnx, "onnx")(images)):
-        assert np.abs(found.age - expected.age).max() <= years
-        assert np.abs(found.gender - expected.gender).max() <= probability
-        assert np.abs(found.emotion - expected.emotion).max() <= probability
+        for head, unit in (("age", "years"), ("gender", "probability"), ("emotion", "probability")):
+            difference = np.abs(getattr(found, head) - getattr(expected, head)).max()
+            assert difference <= LIMITS[precision].of(f"{head}_{unit}"), head
 
 
 def test_the_int8_engine_answers_as_its_model_does(
@@ -113,15 +112,14 @@ def test_a_plan_for_other_gpus_or_versions_runs_here_too(
     command = [sys.executable, "-m", "convert.build_engine", "--onnx", model, "--out", plan, "--model-config", config]
     subprocess.run([*command, *options], cwd=PROJECT, check=True)
     found, expected = load(plan, "tensorrt")(images), load(plans["fp16"], "tensorrt")(images)
-    assert np.abs(found.age - expected.age).max() <= LIMITS["fp16"][0]
+    assert np.abs(found.age - expected.age).max() <= PARITY_FP16.of("age_years")
 
 
 def test_a_plan_is_promoted_with_its_model_and_manifest(plans: dict[Precision, Path], faces: Path) -> None:
     plan = plans["fp16"]
     versions = ModelVersions(plan.parents[1])
-    anything = Margins(1000, 1, 1)
     config = PromoteConfig(plan.with_name("model.onnx"), faces, plan, model=plan.parents[1], runtime="onnx")
-    said = promote(versions, replace(config, overall=anything, group=anything))
+    said = promote(versions, replace(config, overall=Limits(), group=Limits()))
     assert said.startswith("version 2 replaces version 1")
     promoted = plan.parents[1] / "2"
     assert {"model.onnx", "model.plan", "model.plan.json"} <= {path.name for path in promoted.iterdir()}
