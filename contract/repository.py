@@ -99,13 +99,16 @@ class EngineManifest:
     refusal names neither.
     """
 
-    tensorrt_version: str
+    library: str  # tensorrt, which the container has, or tensorrt-rtx
+    tensorrt_version: str  # of that library
     gpu_name: str
-    compute_capability: str  # as NVIDIA writes it: 8.6
+    compute_capability: str  # as NVIDIA writes it: 8.6; of TensorRT-RTX all that it is for: 8.6, 8.9
     onnx_sha256: str
     profile: Profile
     precision: str
-    layer_precisions: dict[str, int]
+    layer_types: dict[str, int]  # of the parsed network, before the build
+    convolution_types: dict[str, int]
+    layer_precisions: dict[str, int]  # of the built engine, as its inspector says; empty where there was no GPU
     convolution_precisions: dict[str, int]
     hardware_compatibility: str
     version_compatible: bool

@@ -20,7 +20,8 @@ import tyro
 from contract.files import replacing
 from contract.repository import file_sha256
 from contract.samples import ManifestError
-from convert.engine.source import SourceModelError, read_source, signed
+from convert.engine.source import SourceModelError, read_source
+from convert.engine.typed_graph import for_tensorrt
 from convert.errors import ModelFileError, RuntimeUnavailableError
 from convert.int8.bias_correction import bias_corrected
 from convert.int8.gate import gate
@@ -106,19 +107,20 @@ def _candidates(target: Target, int8: Path) -> Iterator[dict[str, Predict]]:
     """Yield the file where it is served.
 
     What OpenVINO serves is also judged in the arithmetic of older processors, and as TensorRT gets it, with half the
-    steps. ONNX Runtime's arithmetic is this machine's alone: nothing but the proof speaks for others.
+    steps and in half precision. ONNX Runtime's arithmetic is this machine's alone: nothing but the proof speaks for
+    others.
     """
     if target == "onnxruntime":
         yield {"int8 in onnxruntime": load(int8, "onnx")}
         return
     served = load(int8, "openvino")
     with TemporaryDirectory() as folder, without_vnni(int8) as served_elsewhere:
-        for_tensorrt = Path(folder, "signed.onnx")
-        onnx.save(signed(onnx.load(int8)), for_tensorrt)
+        parsed = Path(folder, "parsed.onnx")
+        onnx.save(for_tensorrt(onnx.load(int8)), parsed)
         yield {
             _SERVED: served,
             _WITHOUT_VNNI: served_elsewhere,
-            "int8 as TensorRT gets it": load(for_tensorrt, "openvino"),
+            "int8 as TensorRT gets it": load(parsed, "openvino"),
         }
 
 

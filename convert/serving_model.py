@@ -41,8 +41,17 @@ class ServingModel(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         faces = self.preprocess(image).to(self.trunk_dtype)
         logits: Logits = self.network.heads(self.network.features(faces).float())
-        age, gender, emotion = logits.answers()
-        return age[:, None], gender[:, None], emotion
+        return logits.age[:, None], logits.gender.sigmoid()[:, None], _softmax(logits.emotion)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Compute [B, N] logits -> probabilities, written out: ONNX's Softmax costs shape arithmetic in TensorRT.
+
+    TensorRT's parser asks for the shape of what it normalises while the engine runs, in INT64 and on the CPU (SHAPE and
+    CAST layers), only to give the result the shape that it has already.
+    """
+    exponentials = (logits - logits.amax(1, keepdim=True)).exp()
+    return exponentials / exponentials.sum(1, keepdim=True)
 
 
 def store_in_half(network: nn.Module) -> None:

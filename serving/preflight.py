@@ -35,7 +35,8 @@ class PreflightConfig:
     """Compare every engine of a repository with the server that is about to load it."""
 
     repository: Path = Path("model_repository")
-    tensorrt_version: str = TENSORRT_VERSION  # of the server
+    library: str = "tensorrt"  # that the server loads engines with: Triton's container has TensorRT, not TensorRT-RTX
+    tensorrt_version: str = TENSORRT_VERSION  # of that library
     compute_capability: str | None = None  # of its GPU, such as 8.9; by default of those that CUDA sees here
 
 
@@ -52,7 +53,9 @@ class Engine:
         return read_engine_manifest(self.plan)
 
 
-def check_engines(repository: Path, *, tensorrt_version: str, compute_capabilities: Sequence[str]) -> list[Engine]:
+def check_engines(
+    repository: Path, *, tensorrt_version: str, compute_capabilities: Sequence[str], library: str = "tensorrt"
+) -> list[Engine]:
     """Return the engines, all of which the server would load on each of its GPUs.
 
     Raises PreflightError with a line for each problem.
@@ -63,7 +66,7 @@ def check_engines(repository: Path, *, tensorrt_version: str, compute_capabiliti
     problems = [
         f"{engine.plan}: {problem}"
         for engine in engines
-        for problem in _problems(engine, tensorrt_version, compute_capabilities)
+        for problem in _problems(engine, library, tensorrt_version, compute_capabilities)
     ]
     if problems:
         raise PreflightError("\n".join(problems))
@@ -84,8 +87,10 @@ def find_engines(repository: Path) -> Iterator[Engine]:
             yield Engine(served_version(path.parent) / PLAN_NAME, config.max_batch_size)
 
 
-def _problems(engine: Engine, tensorrt_version: str, compute_capabilities: Sequence[str]) -> Iterator[str]:
-    how = _make_arguments(engine, tensorrt_version)
+def _problems(
+    engine: Engine, library: str, tensorrt_version: str, compute_capabilities: Sequence[str]
+) -> Iterator[str]:
+    how = _make_arguments(engine, library, tensorrt_version)
     rebuild = f"build it again with make engine{how}"
     if not engine.plan.exists():
         yield f"does not exist; build it with make engine{how}"
@@ -94,6 +99,10 @@ def _problems(engine: Engine, tensorrt_version: str, compute_capabilities: Seque
         manifest = engine.manifest
     except EngineManifestError as error:
         yield f"{error}{how}"
+        return
+    if manifest.library != library:
+        how = _make_arguments(engine, library, tensorrt_version, f"LIBRARY={library}")
+        yield f"built with {manifest.library}, this server loads engines of {library}; build it with make engine{how}"
         return
     if manifest.tensorrt_version != tensorrt_version:
         yield f"built with TensorRT {manifest.tensorrt_version}, the server has {tensorrt_version}; {rebuild}"
@@ -105,7 +114,7 @@ def _problems(engine: Engine, tensorrt_version: str, compute_capabilities: Seque
                 f"CUDA_VISIBLE_DEVICES, or {rebuild}"
             )
     if manifest.profile.min > 1 or manifest.profile.max < engine.max_batch_size:
-        how = _make_arguments(engine, tensorrt_version, f"ARGS='--max-batch {engine.max_batch_size}'")
+        how = _make_arguments(engine, library, tensorrt_version, f"ARGS='--max-batch {engine.max_batch_size}'")
         yield (
             f"built for batches of {manifest.profile.min} to {manifest.profile.max}, config.pbtxt has max_batch_size "
             f"{engine.max_batch_size}; change config.pbtxt, or build it again with make engine{how}"
@@ -115,19 +124,18 @@ def _problems(engine: Engine, tensorrt_version: str, compute_capabilities: Seque
         yield f"built from another model than the {model.name} beside it; {rebuild}"
 
 
-def _make_arguments(engine: Engine, tensorrt_version: str, *arguments: str) -> str:
+def _make_arguments(engine: Engine, library: str, tensorrt_version: str, *arguments: str) -> str:
     """What follows `make engine` where this engine is built; which of the two ways is open here is not known."""
     version = engine.plan.parent.name
     given = [f"VERSION={version}"] if version != "1" else []
-    return "".join(f" {part}" for part in (*given, *arguments)) + (
-        f" (DOCKER=1 builds in Triton's container; without, TensorRT {tensorrt_version} must be installed here)"
-    )
+    ways = f" (DOCKER=1 builds in Triton's container; without, TensorRT {tensorrt_version} must be installed here)"
+    return "".join(f" {part}" for part in (*given, *arguments)) + (ways if library == "tensorrt" else "")
 
 
 def _runs_on(manifest: EngineManifest, compute_capability: str) -> bool:
     if manifest.hardware_compatibility == "ampere_plus":  # from Ampere, which is 8.0, upwards
         return float(compute_capability) >= 8.0
-    return manifest.compute_capability == compute_capability
+    return compute_capability in manifest.compute_capability.split(", ")
 
 
 def server_compute_capabilities() -> list[str]:
@@ -145,7 +153,10 @@ def main(config: PreflightConfig) -> None:
     given = config.compute_capability
     capabilities = [given] if given else server_compute_capabilities()
     engines = check_engines(
-        config.repository, tensorrt_version=config.tensorrt_version, compute_capabilities=capabilities
+        config.repository,
+        library=config.library,
+        tensorrt_version=config.tensorrt_version,
+        compute_capabilities=capabilities,
     )
     names, kinds = ", ".join(str(engine.plan) for engine in engines), ", ".join(dict.fromkeys(capabilities))
     print(f"{names}: fits TensorRT {config.tensorrt_version} on compute capability {kinds}")

@@ -25,6 +25,8 @@ class BuildOptions:
     optimization_level: int = 3  # 0-5; TensorRT's default; 5 searches several times as long
     hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = "none"  # others cost speed
     version_compatible: bool = False  # for later TensorRT too; the server then needs version-compatible=true
+    # TensorRT-RTX alone: the GPUs, such as 8.9, that the engine is for; by default all that it builds for unasked.
+    compute_capabilities: tuple[str, ...] = ()
     timing_cache: Path = Path("runs/tensorrt_timing.cache")  # makes the next build of the same layers quick
 
     @property

@@ -8,9 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
 import onnx
-from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from contract.spec import IMAGE, OUTPUTS, TensorSpec
 
@@ -43,33 +42,6 @@ def read_source(path: Path, precision: Precision) -> dict[str, str]:
             f"with python -m convert.export_onnx --precision {precision}, or build with --precision {found}"
         )
     return convolutions
-
-
-def for_tensorrt(path: Path) -> bytes:
-    """Read the file into what TensorRT parses: what it quantizes without a sign gets one. Raises SourceModelError."""
-    return signed(onnx.load(path)).SerializeToString()
-
-
-def signed(model: ModelProto) -> ModelProto:
-    """Return a copy whose unsigned activations are signed ones of the same range: scale * 255 / 127.
-
-    Raises SourceModelError where a zero point is not 0, which TensorRT needs.
-    """
-    copied = ModelProto()
-    copied.CopyFrom(model)
-    initializers = {tensor.name: tensor for tensor in copied.graph.initializer}
-    quantizers = [node for node in copied.graph.node if node.op_type == "QuantizeLinear"]
-    for scale_name, zero_point_name in {(node.input[1], node.input[2]) for node in quantizers}:
-        scale, zero_point = initializers[scale_name], initializers[zero_point_name]
-        if numpy_helper.to_array(zero_point).any():
-            raise SourceModelError(
-                f"{zero_point_name} is not 0, which TensorRT needs; make the model with python -m convert.quantize, "
-                "without --for onnxruntime"
-            )
-        if zero_point.data_type == TensorProto.UINT8:
-            scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(255 / 127), scale_name))
-            zero_point.CopyFrom(numpy_helper.from_array(np.array(0, np.int8), zero_point_name))
-    return copied
 
 
 def check_contract(model: ModelProto) -> None:

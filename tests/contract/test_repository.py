@@ -29,12 +29,15 @@ from contract.spec import MAX_BATCH_SIZE, MODEL_NAME
 
 REPOSITORY = Path(__file__).resolve().parents[2] / "model_repository"
 MANIFEST = EngineManifest(
+    library="tensorrt",
     tensorrt_version="11.2.1.2",
     gpu_name="NVIDIA L4",
     compute_capability="8.9",
     onnx_sha256="0" * 64,
     profile=Profile(1, 16, MAX_BATCH_SIZE),
     precision="fp16",
+    layer_types={"HALF": 116, "FLOAT": 58},
+    convolution_types={"fp16": 25},
     layer_precisions={"fp16": 40, "fp32": 12},
     convolution_precisions={"fp16": 25},
     hardware_compatibility="none",

@@ -132,10 +132,19 @@ def test_a_repository_that_serves_engines_needs_one_of_the_candidate(
         promote(versions, config)
     plan = tmp_path / "model.plan"
     plan.touch()
-    fields = ("tensorrt_version", "gpu_name", "compute_capability", "precision", "hardware_compatibility", "built_at")
+    fields = (
+        "library",
+        "tensorrt_version",
+        "gpu_name",
+        "compute_capability",
+        "precision",
+        "hardware_compatibility",
+        "built_at",
+    )
     values = dict.fromkeys(fields, "") | {"onnx_sha256": "0" * 64, "profile": {"min": 1, "opt": 8, "max": 64}}
-    counts = {"layer_precisions": {}, "convolution_precisions": {}, "version_compatible": False}
-    engine_manifest_path(plan).write_text(json.dumps(values | counts))
+    counts = ("layer_types", "convolution_types", "layer_precisions", "convolution_precisions")
+    values |= {key: {} for key in counts} | {"version_compatible": False}
+    engine_manifest_path(plan).write_text(json.dumps(values))
     with pytest.raises(ModelFileError, match="was not built from"):
         promote(versions, replace(config, plan=plan))
 

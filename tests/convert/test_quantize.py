@@ -2,6 +2,7 @@ import json
 import platform
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,6 +10,7 @@ import onnxruntime
 import openvino
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from contract.repository import file_sha256
@@ -20,7 +22,8 @@ from contract.samples import (
     read_manifest,
     write_manifest,
 )
-from convert.engine.source import SourceModelError, for_tensorrt, read_source, signed
+from convert.engine.source import SourceModelError, convolution_precisions, read_source
+from convert.engine.typed_graph import for_tensorrt, signed
 from convert.errors import ModelFileError
 from convert.int8.gate import gate
 from convert.int8.ranges import CalibrationOptions, training_faces
@@ -312,19 +315,49 @@ def test_parity_holds_an_int8_model_to_its_scores_in_each_runtime_of_onnx(
 # What TensorRT gets
 
 
-def test_tensorrt_gets_signed_activations_of_the_same_range(int8: Path, manifest: Path, tmp_path: Path) -> None:
-    path = tmp_path / "signed.onnx"
-    path.write_bytes(for_tensorrt(int8))
-    types = {t.data_type for t in onnx.load(path).graph.initializer}
-    assert TensorProto.UINT8 not in types
-    assert read_source(path, "int8") == read_source(int8, "int8")
+@pytest.fixture(scope="module")
+def parsed(int8: Path) -> onnx.ModelProto:
+    return for_tensorrt(onnx.load(int8))
+
+
+def test_tensorrt_gets_signed_activations_and_half_precision_around_them(parsed: onnx.ModelProto, int8: Path) -> None:
+    onnx.checker.check_model(parsed, full_check=True)
+    assert TensorProto.UINT8 not in {tensor.data_type for tensor in parsed.graph.initializer}
+    stated = read_source(int8, "int8")
+    assert convolution_precisions(parsed) == {
+        name: "fp16" if precision == "fp32" else precision for name, precision in stated.items()
+    }
+
+
+def test_tensorrts_form_answers_as_the_file_does(
+    parsed: onnx.ModelProto, int8: Path, manifest: Path, tmp_path: Path
+) -> None:
+    onnx.save(parsed, tmp_path / "parsed.onnx")
     images = next(load_samples(manifest).image_batches(10))
-    found, expected = (load(model, "onnx")(images) for model in (path, int8))
+    found, expected = (load(model, "openvino")(images) for model in (tmp_path / "parsed.onnx", int8))
     assert np.corrcoef(found.age, expected.age)[0, 1] > 0.95
 
 
+def test_scales_reach_tensorrt_unrounded_those_of_unsigned_activations_widened(
+    parsed: onnx.ModelProto, int8: Path
+) -> None:
+    """255 steps from 0 become 127: of 8 bits that are never negative, 7 are left."""
+    before, after = _scales(onnx.load(int8)), _scales(parsed)
+    assert before.keys() == after.keys()
+    for name, (scale, zero_point) in before.items():
+        factor = np.float32(255 / 127) if zero_point == np.uint8 else np.float32(1)
+        np.testing.assert_array_equal(after[name][0], scale * factor)
+
+
+def _scales(model: onnx.ModelProto) -> dict[str, tuple[NDArray[np.float32], np.dtype[Any]]]:
+    """Scale and type of the zero point of each DequantizeLinear, by its node's name."""
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type == "DequantizeLinear"]
+    return {node.name: (values[node.input[1]], values[node.input[2]].dtype) for node in nodes}
+
+
 def test_a_float_model_reaches_tensorrt_as_it_is(models: Models) -> None:
-    assert onnx.load_from_string(for_tensorrt(models.onnx)) == onnx.load(models.onnx)
+    assert for_tensorrt(onnx.load(models.onnx)) == onnx.load(models.onnx)
 
 
 def test_the_file_for_onnxruntime_is_refused_for_tensorrt(for_onnxruntime: Path) -> None:

@@ -23,12 +23,15 @@ from tests.contract.test_gpu import write_nvidia_smi
 VERSION = "11.2.1.2"
 ONNX = b"stands for a model: only its hash matters"
 MANIFEST = EngineManifest(
+    library="tensorrt",
     tensorrt_version=VERSION,
     gpu_name="NVIDIA L4",
     compute_capability="8.9",
     onnx_sha256=hashlib.sha256(ONNX).hexdigest(),
     profile=Profile(1, 16, MAX_BATCH_SIZE),
     precision="fp16",
+    layer_types={"HALF": 116, "FLOAT": 58},
+    convolution_types={"fp16": 25},
     layer_precisions={"fp16": 40, "fp32": 12},
     convolution_precisions={"fp16": 25},
     hardware_compatibility="none",
@@ -72,6 +75,10 @@ def test_an_engine_built_for_this_server_passes(engines: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (
+            {"library": "tensorrt-rtx", "tensorrt_version": "1.7.1.116", "compute_capability": "8.6, 12.0"},
+            "built with tensorrt-rtx, this server loads engines of tensorrt; build it with make engine LIBRARY",
+        ),
         ({"tensorrt_version": "11.2.1.1"}, "built with TensorRT 11.2.1.1, the server has 11.2.1.2"),
         (
             {"compute_capability": "9.0"},
@@ -97,6 +104,17 @@ def test_each_difference_is_one_line_with_the_command_that_mends_it(
     assert problem.endswith(
         f"(DOCKER=1 builds in Triton's container; without, TensorRT {VERSION} must be installed here)"
     )
+
+
+def test_a_server_of_the_other_library_takes_its_own_engines_alone(engines: Path) -> None:
+    server = {"library": "tensorrt-rtx", "tensorrt_version": "1.7.1.116", "compute_capabilities": ["8.6", "12.0"]}
+    with pytest.raises(
+        PreflightError, match=r"built with tensorrt, .* build it with make engine LIBRARY=tensorrt-rtx$"
+    ):
+        check_engines(engines, **server)
+    change = {"library": "tensorrt-rtx", "tensorrt_version": "1.7.1.116", "compute_capability": "8.6, 12.0"}
+    write(engines, replace(MANIFEST, **change))
+    assert len(check_engines(engines, **server)) == 1
 
 
 def test_all_differences_are_told_at_once(engines: Path) -> None:
