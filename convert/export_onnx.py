@@ -63,7 +63,8 @@ def export(
 
     Raises ExportError past the limits, and PrecisionError for weights that half precision does not hold exactly.
     """
-    model = to_onnx(ServingModel(checkpoint, half=precision == "fp16", stored_half=weights == "fp16").eval())
+    half = precision == "fp16"  # such a trunk is stored as it computes
+    model = to_onnx(ServingModel(checkpoint, half=half, stored_half=weights == "fp16" and not half).eval())
     summary = check_export(model, ServingModel(checkpoint).eval(), images, precision)
     onnx.helper.set_model_props(model, _metadata(checkpoint, precision, source_sha256))
     with replacing(out) as temporary:
