@@ -83,7 +83,7 @@ def test_compose_describes_the_same_server() -> None:
 
 def test_makefile_and_dockerfile_have_the_default_ports() -> None:
     makefile = (PROJECT / "Makefile").read_text()
-    assert dict(re.findall(r"^(HTTP|GRPC|METRICS)_PORT \?= (\d+)$", makefile, re.MULTILINE)) == {
+    assert dict(re.findall(r"^(HTTP|GRPC|METRICS)_PORT := (\d+)$", makefile, re.MULTILINE)) == {
         name: str(port) for name, port in DEFAULT_PORTS.items()
     }
     assert f"EXPOSE {HTTP_PORT} {GRPC_PORT} {METRICS_PORT}\n" in versions.DOCKERFILE.read_text()
