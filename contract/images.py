@@ -83,9 +83,18 @@ def canonical_file(path: Path) -> CanonicalImage:
 
 def canonical_picture(picture: Image.Image) -> CanonicalImage:
     """Return `canonical` of a picture that Pillow has opened or that was made in memory. Raises ImageError."""
+    return _converted(picture, _to_canonical)
+
+
+def upright_picture(picture: Image.Image) -> Image.Image:
+    """Return `upright_photo` of a picture that Pillow has opened or that was made in memory. Raises ImageError."""
+    return _converted(picture, _to_upright)
+
+
+def _converted(picture: Image.Image, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
     try:
         _check_header(picture)
-        return _to_canonical(picture)
+        return convert(picture)
     except OSError as error:
         raise ImageError(f"the image is truncated or corrupt: {error}") from error
 
@@ -157,7 +166,7 @@ def _to_eight_bits(picture: Image.Image) -> Image.Image:
         return Image.fromarray((grey.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
     if picture.mode == "CMYK":  # its profile is of inks, so it cannot wait until the picture is small
         picture.load()
-        if (transform := _transform_to_srgb(picture.info.pop("icc_profile", None), "CMYK")) is not None:
+        if (transform := _transform_to_srgb(picture.info.get("icc_profile"), "CMYK")) is not None:
             return transform.apply(picture)
     return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
 
