@@ -17,7 +17,7 @@ from clients.errors import (
     ServerUnavailable,
     SharedMemoryWarning,
 )
-from clients.messages import FaceAttributes
+from clients.messages import DetectedFace, DetectedFaces, FaceAttributes
 from clients.resilience import Circuit
 from clients.status import Health, ModelStatistics
 from clients.wire.endpoint import Tls
@@ -31,6 +31,8 @@ __all__ = [
     "ClientClosed",
     "ContractMismatch",
     "DeadlineExceeded",
+    "DetectedFace",
+    "DetectedFaces",
     "FaceAttributes",
     "FaceAttributesClient",
     "FaceAttributesError",

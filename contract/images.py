@@ -1,4 +1,4 @@
-"""Encoded bytes or a file -> canonical face image: the project's only decode and only resize.
+"""Encoded bytes or a file -> canonical face image or upright photo: the project's only decode.
 
 python -m contract.images photo.jpg canonical.png
 """
@@ -7,40 +7,60 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from pillow_heif import register_heif_opener
 
 from contract.spec import IMAGE_SIDE_PX
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+register_heif_opener()
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "AVIF", "HEIF")  # HEIF: what iPhones write as .heic
 MAX_PIXELS = 50_000_000  # a 50-megapixel camera still fits; decoded it is 150 MB
 MAX_ENCODED_BYTES = 64 * 1024 * 1024  # a longer file is refused unread
 MIN_SIDE_PX = 16  # fewer pixels hold no face, and 1 x 65535 is an attack rather than a picture
 
 CanonicalImage = NDArray[np.uint8]  # [128, 128, 3], RGB
+_Decoded = TypeVar("_Decoded")
 
 
 class ImageError(ValueError):
-    """The input cannot become a canonical face image; the message names the cause and the remedy."""
+    """The input is no picture that can be used; the message names the cause and the remedy."""
 
 
 def canonical(data: bytes) -> CanonicalImage:
-    """Decode JPEG, PNG, WebP or BMP bytes to the canonical image, uint8 [128, 128, 3] RGB.
+    """Decode JPEG, PNG, WebP, BMP, AVIF or HEIC bytes to the canonical image, uint8 [128, 128, 3] RGB.
 
     The largest centred square is resized (Lanczos, as FFHQ's thumbnails were made), EXIF orientation applied, alpha
-    put on white; of an animation the first frame counts. Raises ImageError for anything but a whole, sane picture.
+    put on white, colours brought to sRGB by the ICC profile; of an animation the first frame counts. Raises ImageError
+    for anything but a whole, sane picture.
     """
+    return _decode(data, _to_canonical)
+
+
+def upright_photo(data: bytes) -> Image.Image:
+    """Decode the same formats to the whole photo, mode RGB, turned as EXIF says, alpha put on white.
+
+    Colours are left in the profile of the photo, which stays in `info`: `to_srgb` is for the small pictures cut out of
+    it. Raises ImageError as `canonical` does.
+    """
+    return _decode(data, _to_upright)
+
+
+def _decode(data: bytes, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
     if not data:
         raise ImageError("the image is empty (0 bytes); send the file's content")
     if len(data) > MAX_ENCODED_BYTES:
         raise ImageError(f"the image has {len(data):,} bytes, more than {MAX_ENCODED_BYTES:,}; send a smaller file")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            return _to_canonical(picture)
+            _check_header(picture)
+            return convert(picture)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -63,25 +83,58 @@ def canonical_file(path: Path) -> CanonicalImage:
 
 def canonical_picture(picture: Image.Image) -> CanonicalImage:
     """Return `canonical` of a picture that Pillow has opened or that was made in memory. Raises ImageError."""
+    return _converted(picture, _to_canonical)
+
+
+def upright_picture(picture: Image.Image) -> Image.Image:
+    """Return `upright_photo` of a picture that Pillow has opened or that was made in memory. Raises ImageError."""
+    return _converted(picture, _to_upright)
+
+
+def _converted(picture: Image.Image, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
     try:
-        return _to_canonical(picture)
+        _check_header(picture)
+        return convert(picture)
     except OSError as error:
         raise ImageError(f"the image is truncated or corrupt: {error}") from error
 
 
 def _to_canonical(picture: Image.Image) -> CanonicalImage:
-    _check_header(picture)
-    orientation = picture.getexif().get(0x0112, 1)
+    orientation = picture.getexif().get(_ORIENTATION, 1)
     # A JPEG's decoder itself scales by 1/2, 1/4 or 1/8; twice the target keeps the final resize antialiased.
     picture.draft(None, (2 * IMAGE_SIDE_PX, 2 * IMAGE_SIDE_PX))
     square = ImageOps.fit(_to_eight_bits(picture), (IMAGE_SIDE_PX, IMAGE_SIDE_PX), Image.Resampling.LANCZOS)
-    rgb = _on_white(square) if square.mode == "RGBA" else square
     # A centred square turns and mirrors in place, so orientation comes last, on 128 x 128 pixels.
-    if (transposition := _TRANSPOSITIONS.get(orientation)) is not None:
-        rgb = rgb.transpose(transposition)
-    return np.asarray(rgb, np.uint8)
+    return np.asarray(to_srgb(_turned(_on_white(square), orientation)), np.uint8)
 
 
+def _to_upright(picture: Image.Image) -> Image.Image:
+    orientation = picture.getexif().get(_ORIENTATION, 1)
+    return _turned(_on_white(_to_eight_bits(picture)), orientation)
+
+
+def to_srgb(rgb: Image.Image) -> Image.Image:
+    """Bring a picture of mode RGB from the ICC profile in its `info` to sRGB; without a usable one, leave it."""
+    if (transform := _transform_to_srgb(rgb.info.get("icc_profile"), "RGB")) is None:
+        return rgb
+    return transform.apply(rgb)
+
+
+_SRGB = ImageCms.createProfile("sRGB")
+
+
+@lru_cache(maxsize=16)  # cameras have few profiles; making a transform costs as much as applying it to a small picture
+def _transform_to_srgb(icc_profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    if not icc_profile:
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
+        return ImageCms.buildTransform(profile, _SRGB, mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):  # broken, or of another colour space than the pixels
+        return None
+
+
+_ORIENTATION = 0x0112
 _TRANSPOSITIONS = {  # EXIF 2.32, tag Orientation: what brings the stored picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -101,16 +154,29 @@ def _check_header(picture: Image.Image) -> None:
         raise ImageError(f"the image is {width} x {height}; a face needs at least {MIN_SIDE_PX} pixels a side")
 
 
+def _turned(picture: Image.Image, orientation: int) -> Image.Image:
+    transposition = _TRANSPOSITIONS.get(orientation)
+    return picture if transposition is None else picture.transpose(transposition)
+
+
 def _to_eight_bits(picture: Image.Image) -> Image.Image:
     """RGB, or RGBA where something is transparent."""
     if picture.mode.startswith("I"):  # 16-bit grey: convert() would clip to 255 instead of scaling
         grey: NDArray[Any] = np.asarray(picture)
         return Image.fromarray((grey.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if picture.mode == "CMYK":  # its profile is of inks, so it cannot wait until the picture is small
+        picture.load()
+        if (transform := _transform_to_srgb(picture.info.get("icc_profile"), "CMYK")) is not None:
+            return transform.apply(picture)
     return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
 
 
-def _on_white(rgba: Image.Image) -> Image.Image:
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+def _on_white(picture: Image.Image) -> Image.Image:
+    if picture.mode == "RGB":
+        return picture
+    rgb = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    rgb.info = picture.info  # which holds the colour profile
+    return rgb
 
 
 if __name__ == "__main__":

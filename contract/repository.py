@@ -68,7 +68,7 @@ def copy_with_model(repository: Path, target: Path, model: Path, *, name: str = 
 
     name: what the file is called there; an engine, PLAN_NAME, brings its manifest. Returns `target`. Raises OSError.
     """
-    shutil.copytree(repository, target, ignore=shutil.ignore_patterns("*.onnx", "*.plan*", "__pycache__"))
+    shutil.copytree(repository, target, ignore=shutil.ignore_patterns(ONNX_NAME, "*.plan*", "__pycache__"))
     copied = served_version(target / MODEL_NAME) / name
     shutil.copyfile(model, copied)
     if name == PLAN_NAME:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STDIN = "-"
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}  # of a folder's files; a file named is read whatever it is
+# Of a folder's files; a file named is read whatever it is.
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".avif", ".heic", ".heif"}
 
 
 @dataclass(frozen=True)

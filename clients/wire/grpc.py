@@ -22,9 +22,8 @@ from clients.errors import (
     ServerError,
     ServerUnavailable,
 )
-from clients.messages import INFER, MODEL_CONFIG, Call, Reply, Tensor
+from clients.messages import ALL_OUTPUTS, INFER, MODEL_CONFIG, Call, Reply, Tensor
 from clients.wire.endpoint import Endpoint
-from contract.spec import OUTPUTS
 
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
@@ -106,6 +105,8 @@ def encode(call: Call) -> Any:
     message = getattr(service_pb2, f"{call.operation.rpc}Request")(**call.fields)
     if call.tensor is not None:
         _put(call.tensor, message)
+    for name, value in call.parameters.items():
+        message.parameters[name].double_param = value
     return message
 
 
@@ -122,7 +123,7 @@ def decode(call: Call, message: Any, *, url: str) -> Reply:
         return fields
     result = InferResult(message)
     try:
-        return {t.name: array for t in OUTPUTS if (array := result.as_numpy(t.name)) is not None}
+        return {t.name: array for t in ALL_OUTPUTS if (array := result.as_numpy(t.name)) is not None}
     except Exception as error:  # tritonclient's parser lets struct.error, ValueError and others through
         raise InvalidReply(f"{url}: the reply's tensors cannot be read: {error}") from error
 

@@ -27,9 +27,8 @@ from clients.errors import (
     ServerError,
     ServerUnavailable,
 )
-from clients.messages import INFER, LIVE, READY, Call, Reply, Tensor
+from clients.messages import ALL_OUTPUTS, INFER, LIVE, READY, Call, Reply, Tensor
 from clients.wire.endpoint import Endpoint
-from contract.spec import OUTPUTS
 
 MAX_CONNECTIONS = 64
 
@@ -144,7 +143,9 @@ def encode(call: Call, endpoint: Endpoint) -> HttpRequest:
     if call.tensor is None:
         body = json.dumps(dict(call.fields)).encode() if call.operation.http_method == "POST" else None
         return HttpRequest(call.operation.http_method, path, body, endpoint.headers)
-    body, json_bytes = InferenceServerClient.generate_request_body([_input(call.tensor)])
+    body, json_bytes = InferenceServerClient.generate_request_body(
+        [_input(call.tensor)], parameters=dict(call.parameters) or None
+    )
     headers = {**endpoint.headers, "Accept-Encoding": "identity"}  # 40 bytes a face are not worth compressing
     if json_bytes is not None:
         headers["Inference-Header-Content-Length"] = str(json_bytes)
@@ -181,7 +182,7 @@ def _input(tensor: Tensor) -> InferInput:
 def _arrays(headers: Mapping[str, str], body: bytes) -> Reply:
     json_bytes = headers.get("Inference-Header-Content-Length")
     result = InferResult.from_response_body(body, header_length=json_bytes)
-    return {t.name: array for t in OUTPUTS if (array := result.as_numpy(t.name)) is not None}
+    return {t.name: array for t in ALL_OUTPUTS if (array := result.as_numpy(t.name)) is not None}
 
 
 def _message(status: int, body: bytes) -> str:

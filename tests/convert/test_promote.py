@@ -48,7 +48,7 @@ def model_folder(tmp_path: Path, models: Models) -> Path:
     """model_repository/agegendernet with one version, as the server gets it."""
     folder = tmp_path / "model_repository" / MODEL_NAME
     source = PROJECT / "model_repository" / MODEL_NAME
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.onnx", "*.plan*", "__pycache__", "[2-9]"))
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("model.onnx", "*.plan*", "__pycache__", "[2-9]"))
     shutil.copyfile(models.onnx, folder / "1" / "model.onnx")
     return folder
 

@@ -44,7 +44,14 @@ def test_no_other_file_of_the_project_repeats_the_pin() -> None:
             assert f"tritonserver:{versions.TRITON_RELEASE}" not in text, path
 
 
-@pytest.mark.parametrize(("package", "lock"), [("pillow", "triton.txt"), ("onnx", "main.txt"), ("tyro", "main.txt")])
+@pytest.mark.parametrize(
+    ("package", "lock"),
+    [
+        *((name, "triton.txt") for name in ("pillow", "pillow-heif", "openvino", "openvino-telemetry")),
+        ("onnx", "main.txt"),
+        ("tyro", "main.txt"),
+    ],
+)
 def test_packages_of_the_image_are_taken_from_the_lock_files(package: str, lock: str) -> None:
     assert re.search(rf"^{package}==", (PROJECT / "requirements" / lock).read_text(), re.MULTILINE)
     assert package in versions.DOCKERFILE.read_text()

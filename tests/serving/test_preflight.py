@@ -44,7 +44,7 @@ MANIFEST = EngineManifest(
 def engines(tmp_path: Path) -> Path:
     """A repository whose plan fits SERVER."""
     copy = tmp_path / "model_repository"
-    shutil.copytree(PROJECT / "model_repository", copy, ignore=shutil.ignore_patterns("*.onnx", "*.plan*"))
+    shutil.copytree(PROJECT / "model_repository", copy, ignore=shutil.ignore_patterns("model.onnx", "*.plan*"))
     write(copy, MANIFEST)
     return copy
 

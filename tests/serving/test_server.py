@@ -147,7 +147,7 @@ def test_a_missing_repository_is_named(tmp_path: Path, log: Path) -> None:
 
 def test_a_missing_model_is_named_with_the_command_that_makes_it(tmp_path: Path, log: Path) -> None:
     copy = tmp_path / "model_repository"
-    shutil.copytree(PROJECT / "model_repository", copy, ignore=shutil.ignore_patterns("*.onnx"))
+    shutil.copytree(PROJECT / "model_repository", copy, ignore=shutil.ignore_patterns("model.onnx"))
     message = refusal(SetupError, copy, log)
     assert f"{copy}/{MODEL_NAME}/1/model.onnx is missing" in message
     assert "make export" in message
@@ -230,7 +230,7 @@ def test_the_stub_is_placed_once_and_mended_when_it_is_not_the_right_one(
 @needs_server
 def test_the_engines_configuration_is_refused_for_want_of_the_tensorrt_backend_only(tmp_path: Path, log: Path) -> None:
     copy = tmp_path / "model_repository"
-    shutil.copytree(PROJECT / "model_repository", copy, ignore=shutil.ignore_patterns("*.onnx", "*.plan*"))
+    shutil.copytree(PROJECT / "model_repository", copy, ignore=shutil.ignore_patterns("model.onnx", "*.plan*"))
     (copy / MODEL_NAME / "1" / "model.plan").write_bytes(b"never read")
     arguments = server_arguments(REPOSITORY, config_name="", model_control=False, verbose=False, exit_timeout_s=5)
     launch = find_installation().launch(copy, arguments, Ports().chosen())
