@@ -61,6 +61,14 @@ def run(out: Path, environment: dict[str, str], *arguments: object) -> tuple[int
         return process.returncode, output
 
 
+def two_processes() -> tuple[object, ...]:
+    """Options for two workers, whose master listens on a free port of this machine alone."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    return ("--processes", 2, "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port)
+
+
 def table_of(out: Path, name: str = "summary") -> pd.DataFrame:
     return pd.read_csv(out / f"{name}.csv", comment="#", keep_default_na=False)
 
@@ -81,7 +89,7 @@ def test_a_closed_loop_asks_in_all_four_ways_without_an_error(triton_server: Tri
 
 
 def test_two_workers_share_an_open_loop_and_no_request_is_lost(triton_server: TritonServer, tmp_path: Path) -> None:
-    options = ("--users", 2, "--rate", 10, "--run-time", "4s", "--processes", 2, "GrpcTensor")
+    options = ("--users", 2, "--rate", 10, "--run-time", "4s", *two_processes(), "GrpcTensor")
     status, output = run(tmp_path, addresses(triton_server), *options)
     assert status == 0, output
     [row] = table_of(tmp_path).to_dict("records")
@@ -150,7 +158,7 @@ def test_a_server_that_wants_a_key_and_a_certificate_can_be_load_tested(
     options = [part for option, name in names.items() for part in (f"--{option}", folder / name)]
     options += ["--users", 2, "--run-time", "3s", "HttpTensor"]
     environment = {**os.environ, "HTTP_URL": url}
-    status, output = run(tmp_path, environment, "--headers-file", folder / "headers", "--processes", 2, *options)
+    status, output = run(tmp_path, environment, "--headers-file", folder / "headers", *two_processes(), *options)
     assert status == 0, output
     [row] = table_of(tmp_path).to_dict("records")
     assert row["count"] > 0
