@@ -13,9 +13,11 @@ from clients.errors import (
     InvalidInput,
     InvalidReply,
     ModelNotFound,
+    ServerBusy,
     ServerError,
     ServerUnavailable,
     SharedMemoryWarning,
+    WrongEventLoop,
 )
 from clients.messages import FaceAttributes
 from clients.resilience import Circuit
@@ -40,9 +42,11 @@ __all__ = [
     "InvalidReply",
     "ModelNotFound",
     "ModelStatistics",
+    "ServerBusy",
     "ServerError",
     "ServerUnavailable",
     "SharedMemoryWarning",
     "Tls",
     "Wire",
+    "WrongEventLoop",
 ]

@@ -15,24 +15,11 @@ from typing import Any, Protocol, Self
 from numpy.typing import NDArray
 from tenacity import AsyncRetrying
 
+from clients.calls import MODEL_CONFIG, MODEL_METADATA, STATISTICS, Call, Reply, infer_call
 from clients.client import DEFAULT_IN_FLIGHT, BaseClient, refused_images, split_batch
-from clients.errors import InvalidImage
-from clients.messages import (
-    MODEL_CONFIG,
-    MODEL_METADATA,
-    Call,
-    FaceAttributes,
-    ImageLike,
-    Reply,
-    Result,
-    faces_of,
-    infer_call,
-    predictions_of,
-    prepare,
-    results_of,
-    stack,
-)
-from clients.status import HEALTH_CALLS, Health
+from clients.errors import FaceAttributesError, InvalidImage
+from clients.messages import FaceAttributes, ImageLike, Result, faces_of, predictions_of, prepare, results_of, stack
+from clients.status import Health, ModelStatistics, Outcome, health_calls, statistics_of
 from clients.streams import chunked, map_ordered_async
 from clients.wire.grpc import AsyncGrpcTransport
 from clients.wire.http import AsyncHttpTransport
@@ -100,9 +87,21 @@ class AsyncFaceAttributesClient(BaseClient[AsyncTransport]):
         return map_ordered_async(self.infer, batches, in_flight=in_flight)
 
     async def health(self) -> Health:
-        """Return the server's state now: neither retried nor subject to the circuit."""
+        """Return the server's state now, an inference included: neither retried nor subject to the circuit."""
         self._check_open()
-        return Health.of([await self._transport.send(call) for call in HEALTH_CALLS])
+        calls = health_calls(self._deadline())
+        outcomes: list[Outcome] = []
+        for call in calls:
+            try:
+                outcomes.append(await self._transport.send(call))
+            except FaceAttributesError as error:
+                outcomes.append(error)
+        return Health.of(calls, outcomes, url=self.url)
+
+    async def statistics(self) -> tuple[ModelStatistics, ...]:
+        """Return what each model has done since it was loaded."""
+        self._check_open()
+        return statistics_of(await self._transport.send(Call(STATISTICS)))
 
     async def model_config(self, model: str) -> Reply:
         """Return the configuration that the server runs a model with, as Triton's ModelConfig in JSON."""
@@ -139,9 +138,11 @@ class AsyncFaceAttributesClient(BaseClient[AsyncTransport]):
 
     async def _attempt(self, model: str, array: NDArray[Any]) -> Predictions:
         """Ask a model once; before its first answer compare its contract."""
+        deadline = self._deadline()
         with self._noticing_loss():
             if model not in self._checked:
-                self._accept(model, await self._transport.send(Call(MODEL_METADATA, {"name": model})))
+                metadata = Call(MODEL_METADATA, {"name": model}, deadline=deadline)
+                self._accept(model, await self._transport.send(metadata))
             with refused_images(model):
-                outputs = await self._transport.send(infer_call(model, array))
+                outputs = await self._transport.send(infer_call(model, array, deadline))
         return predictions_of(outputs, count=len(array), url=self.url)

@@ -6,6 +6,7 @@ with FaceAttributesClient("grpc://127.0.0.1:8001") as client:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -16,25 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 from tenacity import Retrying
 
-from clients.errors import ClientClosed, InvalidImage, InvalidInput, ServerUnavailable
+from clients.calls import MODEL_CONFIG, MODEL_METADATA, STATISTICS, Call, Reply, infer_call
+from clients.errors import ClientClosed, FaceAttributesError, InvalidImage, InvalidInput, ServerUnavailable
 from clients.messages import (
-    MODEL_CONFIG,
-    MODEL_METADATA,
-    Call,
     FaceAttributes,
     ImageLike,
-    Reply,
     Result,
     check_contract,
     faces_of,
-    infer_call,
     predictions_of,
     prepare,
     results_of,
     stack,
 )
 from clients.resilience import Circuit, retry_options
-from clients.status import HEALTH_CALLS, Health
+from clients.status import Health, ModelStatistics, Outcome, health_calls, statistics_of
 from clients.streams import chunked, map_ordered
 from clients.wire.endpoint import Endpoint, Tls
 from clients.wire.grpc import GrpcTransport
@@ -72,8 +69,9 @@ class BaseClient(Generic[TransportT]):
     """Options and state of `FaceAttributesClient` and `AsyncFaceAttributesClient`, and all they do without I/O.
 
     url: grpc://, grpcs://, http:// or https://host:port
-    timeout_s: for one request; no call takes longer than timeout_s + retry_for_s
-    retry_for_s: how long a server that is unavailable is tried again; 0 for never
+    timeout_s: for one attempt at a request of up to MAX_BATCH_SIZE images and all that it needs; the server is told,
+        and drops what nobody waits for any more. No request takes longer than timeout_s + retry_for_s
+    retry_for_s: how long a server that is unavailable or busy is tried again; 0 for never
     wire: "tensor" decodes here and sends 49,152 bytes an image; "encoded" sends files as they are, the server decodes
     shared_memory: on the server's own host, leave canonical images in memory that both see
     compress: gzip requests, for slow links
@@ -124,6 +122,10 @@ class BaseClient(Generic[TransportT]):
     def _check_open(self) -> None:
         if self._closed:
             raise ClientClosed(f"{self!r} is closed; open another one")
+
+    def _deadline(self) -> float:
+        """When an attempt that begins now has to end."""
+        return time.monotonic() + self._endpoint.timeout_s
 
     def _accept(self, model: str, metadata: Reply) -> None:
         check_contract(metadata, model, url=self.url)
@@ -195,9 +197,21 @@ class FaceAttributesClient(BaseClient[Transport]):
         return map_ordered(self.infer, batches, in_flight=in_flight)
 
     def health(self) -> Health:
-        """Return the server's state now: neither retried nor subject to the circuit."""
+        """Return the server's state now, an inference included: neither retried nor subject to the circuit."""
         self._check_open()
-        return Health.of([self._transport.send(call) for call in HEALTH_CALLS])
+        calls = health_calls(self._deadline())
+        outcomes: list[Outcome] = []
+        for call in calls:
+            try:
+                outcomes.append(self._transport.send(call))
+            except FaceAttributesError as error:
+                outcomes.append(error)
+        return Health.of(calls, outcomes, url=self.url)
+
+    def statistics(self) -> tuple[ModelStatistics, ...]:
+        """Return what each model has done since it was loaded."""
+        self._check_open()
+        return statistics_of(self._transport.send(Call(STATISTICS)))
 
     def model_config(self, model: str) -> Reply:
         """Return the configuration that the server runs a model with, as Triton's ModelConfig in JSON."""
@@ -230,9 +244,11 @@ class FaceAttributesClient(BaseClient[Transport]):
 
     def _attempt(self, model: str, array: NDArray[Any]) -> Predictions:
         """Ask a model once; before its first answer compare its contract."""
+        deadline = self._deadline()
         with self._noticing_loss():
             if model not in self._checked:
-                self._accept(model, self._transport.send(Call(MODEL_METADATA, {"name": model})))
+                metadata = Call(MODEL_METADATA, {"name": model}, deadline=deadline)
+                self._accept(model, self._transport.send(metadata))
             with refused_images(model):
-                outputs = self._transport.send(infer_call(model, array))
+                outputs = self._transport.send(infer_call(model, array, deadline))
         return predictions_of(outputs, count=len(array), url=self.url)

@@ -1,4 +1,4 @@
-"""Print whether the server is well and how it spends its time. Exit status 1 when it is not live and ready.
+"""Print whether the server is well and how it spends its time. Exit status 1 unless it is live, ready and answers.
 
 python -m clients.health --url grpc://127.0.0.1:8001
 """
@@ -19,7 +19,7 @@ def main(server: ServerConnection) -> int:
     with FaceAttributesClient(server.url, **server.options()) as client:
         health = client.health()
     print(health.to_text())
-    return int(not (health.live and health.ready))
+    return int(not health.well)
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ def _ensemble(wire: Wire) -> tuple[str, ...]:
 def statistics(environment: locust.env.Environment) -> tuple[ModelStatistics, ...]:
     """The server's counters now; none where it does not answer, which the requests' errors will tell."""
     with suppress(FaceAttributesError), open_client(users_of(environment)[0], environment.parsed_options) as client:
-        return client.health().models
+        return client.statistics()
     return ()
 
 
