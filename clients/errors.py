@@ -19,10 +19,11 @@ FaceAttributesError
 # ruff: noqa: N818  (named for what happened, as in httpx: ReadTimeout, TooManyRedirects)
 from __future__ import annotations
 
+from contract.program import UserError
 from contract.spec import TRY_AGAIN_LATER
 
 
-class FaceAttributesError(Exception):
+class FaceAttributesError(UserError):
     """Base of every error of this package."""
 
 

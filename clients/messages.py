@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,7 +58,7 @@ def _canonical(image: ImageLike) -> CanonicalImage:
             return contract_images.canonical_picture(image)
         if isinstance(image, np.ndarray):
             return contract_images.canonical_picture(_picture(image))
-        return contract_images.canonical(_bytes(image))
+        return contract_images.canonical(encoded_bytes(image))
     except contract_images.ImageError as error:
         raise InvalidImage(str(error)) from error
 
@@ -64,19 +66,20 @@ def _canonical(image: ImageLike) -> CanonicalImage:
 def _encoded(image: ImageLike) -> bytes:
     """Files and bytes as they are, pixels as a lossless PNG."""
     if not isinstance(image, Image.Image | np.ndarray):
-        return _bytes(image)
+        return encoded_bytes(image)
     buffer = io.BytesIO()
     Image.fromarray(_canonical(image)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _bytes(image: str | PathLike[str] | bytes) -> bytes:
+def encoded_bytes(image: str | PathLike[str] | bytes) -> bytes:
+    """Return a file's content, or the bytes given. Raises InvalidImage where there are none, or too many."""
     limit = contract_images.MAX_ENCODED_BYTES
     if isinstance(image, str | PathLike):
         try:
-            with Path(image).open("rb") as file:
+            with open(image, "rb", opener=_without_waiting) as file:
                 data = file.read(limit + 1)
-        except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        except (OSError, ValueError, TypeError) as error:  # ValueError: a null byte in the path
             raise InvalidImage(getattr(error, "strerror", None) or str(error)) from error
     elif isinstance(image, bytes):
         data = image
@@ -86,6 +89,18 @@ def _bytes(image: str | PathLike[str] | bytes) -> bytes:
         size = "0 bytes" if not data else f"more than {limit:,} bytes"
         raise InvalidImage(f"the image has {size}; send the whole file of a smaller picture")
     return data
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe, whose writer may never come, and a device, which may never end, are none."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # POSIX
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        raise OSError(errno.EINVAL, "not a file; what comes from a pipe is to be passed as bytes", path)
+    return descriptor
 
 
 def _picture(array: NDArray[Any]) -> Image.Image:

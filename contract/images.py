@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from contract import program
 from contract.metadata import without_metadata
+from contract.program import UserError
 from contract.spec import IMAGE_SIDE_PX
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -28,7 +30,7 @@ CanonicalImage = NDArray[np.uint8]  # [128, 128, 3], RGB
 _Decoded = TypeVar("_Decoded")
 
 
-class ImageError(ValueError):
+class ImageError(UserError, ValueError):
     """The input is no picture that can be used; the message names the cause and the remedy."""
 
 
@@ -172,4 +174,4 @@ def _on_white(picture: Image.Image) -> Image.Image:
 
 
 if __name__ == "__main__":
-    Image.fromarray(canonical_file(Path(sys.argv[1]))).save(sys.argv[2])
+    program.run(lambda: Image.fromarray(canonical_file(Path(sys.argv[1]))).save(sys.argv[2]))

@@ -17,11 +17,13 @@ from typing import TypeVar
 
 import tyro
 
+from contract import program
 from contract.files import replacing
-from convert.engine.manifest import EngineManifest, Gpu, GpuError, current_gpu, write_manifest
-from convert.engine.options import BuildOptions, BuildOptionsError, check_profile
-from convert.engine.precision import PrecisionError, PrecisionProof, prove
-from convert.engine.source import Precision, SourceModelError, file_sha256, for_tensorrt, read_source
+from contract.program import UserError
+from convert.engine.manifest import EngineManifest, Gpu, current_gpu, write_manifest
+from convert.engine.options import BuildOptions, check_profile
+from convert.engine.precision import PrecisionProof, prove
+from convert.engine.source import Precision, file_sha256, for_tensorrt, read_source
 
 T = TypeVar("T")
 
@@ -37,7 +39,7 @@ class EngineConfig:
     options: tyro.conf.OmitArgPrefixes[BuildOptions] = field(default_factory=BuildOptions)
 
 
-class TensorRTUnavailableError(RuntimeError):
+class TensorRTUnavailableError(UserError, RuntimeError):
     """TensorRT is not installed."""
 
 
@@ -104,9 +106,4 @@ def summary(proof: PrecisionProof, stated: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(EngineConfig))
-    except (BuildOptionsError, SourceModelError, GpuError, PrecisionError, TensorRTUnavailableError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; no engine was written")
+    program.run(lambda: main(tyro.cli(EngineConfig)), stopped="interrupted; no engine was written")

@@ -6,7 +6,6 @@ python -m convert.quantize --onnx model_repository/agegendernet/1/model.onnx --m
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -17,10 +16,11 @@ from typing import Annotated
 import onnx
 import tyro
 
+from contract import program
 from contract.files import replacing
-from contract.samples import ManifestError
-from convert.engine.source import SourceModelError, file_sha256, read_source, signed
-from convert.errors import ModelFileError, RuntimeUnavailableError
+from contract.program import UserError
+from convert.engine.source import file_sha256, read_source, signed
+from convert.errors import ModelFileError
 from convert.int8.bias_correction import bias_corrected
 from convert.int8.gate import gate
 from convert.int8.graph import OPERATORS, Target, quantized
@@ -30,7 +30,7 @@ from evaluation.limits import INT8, Limits
 from evaluation.run import Predict
 
 
-class GateError(RuntimeError):
+class GateError(UserError, RuntimeError):
     """The INT8 model is worse than allowed; the message names each score that is."""
 
 
@@ -117,9 +117,4 @@ def main(config: QuantizeConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(QuantizeConfig))
-    except (ManifestError, SourceModelError, ModelFileError, RuntimeUnavailableError, GateError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; nothing was written")
+    program.run(lambda: main(tyro.cli(QuantizeConfig)), stopped="interrupted; nothing was written", also=(ValueError,))

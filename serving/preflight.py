@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ import tyro
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from serving.errors import PreflightError, ServingError, SetupError
+from contract import program
+from serving.errors import PreflightError, SetupError
 from serving.versions import TENSORRT_VERSION
 
 
@@ -168,7 +168,4 @@ def main(config: PreflightConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(PreflightConfig))
-    except ServingError as error:
-        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
+    program.run(lambda: main(tyro.cli(PreflightConfig)))

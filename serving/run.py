@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ from pathlib import Path
 
 import tyro
 
-from serving.errors import ServingError, StartError
+from contract import program
+from serving.errors import StartError
 from serving.server import ServerOptions, TritonServer, wait_for
 
 
@@ -65,9 +65,4 @@ def run_command(command: str, server: TritonServer) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(RunConfig)))
-    except ServingError as error:
-        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
-    except KeyboardInterrupt:  # while it started, or while the command ran
-        sys.exit(130)
+    program.run(lambda: main(tyro.cli(RunConfig)))

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
-from clients.messages import FaceAttributes
+from clients.errors import InvalidImage
+from clients.messages import FaceAttributes, encoded_bytes
 from contract.files import replacing
+from contract.images import ImageError, upright_photo
 
 SIDE_PX = 384  # smaller pictures are enlarged to this, so that the text is readable
 MAX_SIDE_PX = 1024
 
 
 def annotate(image: Path | bytes, face: FaceAttributes, target: Path) -> None:
-    """Write the picture, upright, with the result in a band at its foot, to `target`."""
-    with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-        picture = ImageOps.exif_transpose(opened).convert("RGB")
+    """Write the picture, decoded as the model's is, with the result in a band at its foot, to `target`.
+
+    Raises InvalidImage where it cannot be decoded (any more), OSError where it cannot be written.
+    """
+    try:
+        picture = upright_photo(encoded_bytes(image))
+    except ImageError as error:
+        raise InvalidImage(str(error)) from error
     scale = min(MAX_SIDE_PX / max(picture.size), max(1.0, SIDE_PX / min(picture.size)))
     picture = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS)
     with replacing(target) as temporary:

@@ -85,6 +85,7 @@ class Connections:
         Raises CONNECTION_ERRORS, a TimeoutError once the deadline has passed, and InvalidReply for too long a reply.
         """
         connection = self._take(deadline)
+        response = None
         try:
             connection.request(method, path, body, dict(headers))
             response = connection.getresponse()
@@ -93,6 +94,8 @@ class Connections:
             if response.length:  # http.client says nothing of an end that comes too early
                 raise IncompleteRead(content, response.length)
         except BaseException:  # an interrupted call's answer would be read by the next one
+            if response:
+                response.close()
             connection.close()
             raise
         return connection, response.status, response.headers, content

@@ -14,13 +14,14 @@ import tensorrt as trt  # type: ignore[import-not-found, unused-ignore]
 from tqdm import tqdm
 
 from contract.files import replacing
+from contract.program import UserError
 from contract.spec import IMAGE
 from convert.engine.options import BuildOptions
 
 VERSION: str = trt.__version__
 
 
-class BuildError(RuntimeError):
+class BuildError(UserError, RuntimeError):
     """TensorRT refused the model or the settings; the message holds everything that it said."""
 
 

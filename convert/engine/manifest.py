@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from contract.files import replacing
+from contract.program import UserError
 from convert.engine.options import Profile
 
 
-class GpuError(RuntimeError):
+class GpuError(UserError, RuntimeError):
     """The GPU cannot be asked what it is."""
 
 
-class EngineManifestError(ValueError):
+class EngineManifestError(UserError, ValueError):
     """An engine's manifest is missing or broken; the message says how to make it."""
 
 

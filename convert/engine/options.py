@@ -9,10 +9,11 @@ from typing import Literal
 from google.protobuf import text_format  # type: ignore[import-untyped, unused-ignore]
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from contract.program import UserError
 from contract.spec import MAX_BATCH_SIZE
 
 
-class BuildOptionsError(ValueError):
+class BuildOptionsError(UserError, ValueError):
     """The settings cannot give an engine that the server loads; found before the build, not by a failed load."""
 
 

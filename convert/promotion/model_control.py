@@ -9,12 +9,13 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from contract.headers import HeadersError, read_headers
+from contract.program import UserError
 from contract.spec import MODEL_NAME
 
 _SCHEMES = {"grpc": False, "grpcs": True}  # and whether over TLS
 
 
-class ModelControlError(RuntimeError):
+class ModelControlError(UserError, RuntimeError):
     """The server did not load the version; what it served before, it still serves."""
 
 

@@ -10,7 +10,6 @@ every row.
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,15 +21,13 @@ import pandas as pd
 import tyro
 from tqdm import tqdm
 
+from contract import program
 from contract.files import replacing
 from contract.spec import MODEL_NAME
 from loadtest.bench.conditions import conditions
-from loadtest.bench.engine_speed import EngineError
 from loadtest.bench.report import write_report
 from loadtest.bench.rows import Row, Server, engine_rows, served_rows
 from loadtest.faces import Pictures, load_pictures
-from loadtest.generator.closed_loop import LoadError
-from serving.errors import ServingError
 from serving.server import ANY_PORTS, TritonServer
 
 
@@ -106,7 +103,4 @@ def write_rounds(rows: list[Row], path: Path, stated: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(BenchConfig))
-    except (LoadError, EngineError, ServingError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    program.run(lambda: main(tyro.cli(BenchConfig)), also=(ValueError,))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import shutil
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,18 +21,19 @@ import pandas as pd
 import tyro
 from tqdm import tqdm
 
+from contract import program
 from contract.spec import Images
 from loadtest.faces import load_pictures
 from loadtest.generator.closed_loop import LoadError, grpc_load
 from loadtest.sweep.choice import Choice, apply, choose, describe, medians, results, varied
 from loadtest.sweep.conditions import conditions_of
-from loadtest.sweep.config import ConfigError, edited, read_config, settings_of
+from loadtest.sweep.config import edited, read_config, settings_of
 from loadtest.sweep.grid import Server, SweepConfig, estimate_s, in_rounds, model_file, servers_of
 from loadtest.sweep.plot import sweep_figure
 from loadtest.sweep.table import IN_FLIGHT, MODEL, P50, P99, ROUND, SHA256, THROUGHPUT, Rows, SweepError, records
 from loadtest.users.measurement import write_csv
 from loadtest.users.plots import save
-from serving.errors import ServingError, StartError
+from serving.errors import StartError
 from serving.server import ANY_PORTS, TritonServer
 
 Missing = list[tuple[int, Server, list[int]]]  # round, server, and the loads that it still lacks in that round
@@ -208,9 +208,4 @@ def main(config: SweepConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(SweepConfig))
-    except (ConfigError, LoadError, OSError, ServingError, SweepError) as error:
-        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    program.run(lambda: main(tyro.cli(SweepConfig)))

@@ -17,11 +17,13 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from contract.program import UserError
+
 QUEUE_DELAY, INSTANCES = "queue_delay_us", "instances"  # settings beside the names of `parameters`
 LINE_LENGTH = 120
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A configuration has not what is to be set in it; the message names what it has."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from contract.program import UserError
 from loadtest.users.measurement import write_csv
 
 MODEL, SHA256, IN_FLIGHT, ROUND = "model", "model_sha256", "in_flight", "round"
@@ -15,7 +16,7 @@ THROUGHPUT, P50, P99, ERRORS = "images_per_s", "p50_ms", "p99_ms", "errors"
 MEASURED = (THROUGHPUT, P50, P99, ERRORS, "measured_at")
 
 
-class SweepError(ValueError):
+class SweepError(UserError, ValueError):
     """The sweep cannot go on, or choose; the message says what to change."""
 
 
