@@ -13,9 +13,11 @@ from clients.errors import (
     InvalidInput,
     InvalidReply,
     ModelNotFound,
+    ServerBusy,
     ServerError,
     ServerUnavailable,
     SharedMemoryWarning,
+    WrongEventLoop,
 )
 from clients.messages import DetectedFace, DetectedFaces, FaceAttributes
 from clients.resilience import Circuit
@@ -42,9 +44,11 @@ __all__ = [
     "InvalidReply",
     "ModelNotFound",
     "ModelStatistics",
+    "ServerBusy",
     "ServerError",
     "ServerUnavailable",
     "SharedMemoryWarning",
     "Tls",
     "Wire",
+    "WrongEventLoop",
 ]

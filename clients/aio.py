@@ -15,24 +15,20 @@ from typing import Any, Protocol, Self
 from numpy.typing import NDArray
 from tenacity import AsyncRetrying
 
+from clients.calls import MODEL_CONFIG, MODEL_METADATA, STATISTICS, Call, Parameters, Reply, infer_call
 from clients.client import DEFAULT_IN_FLIGHT, BaseClient, refused_images
-from clients.errors import InvalidImage
+from clients.errors import FaceAttributesError, InvalidImage
 from clients.inputs import ImageLike, named, prepare, prepare_photo, results_of, split_batch, stack
 from clients.messages import (
-    MODEL_CONFIG,
-    MODEL_METADATA,
-    Call,
     DetectedFaces,
     FaceAttributes,
     PhotoResult,
-    Reply,
     Result,
     detected_faces_of,
     faces_of,
-    infer_call,
     predictions_of,
 )
-from clients.status import HEALTH_CALLS, Health
+from clients.status import Health, ModelStatistics, Outcome, health_calls, statistics_of
 from clients.streams import chunked, map_ordered_async
 from clients.wire.grpc import AsyncGrpcTransport
 from clients.wire.http import AsyncHttpTransport
@@ -98,9 +94,9 @@ class AsyncFaceAttributesClient(BaseClient[AsyncTransport]):
         is configured. Raises InvalidImage for a photo that cannot be read.
         """
         limits = {MIN_SCORE: min_score, MIN_FACE_PX: min_face_px}
-        call = infer_call(PHOTO_MODEL_NAME, await asyncio.to_thread(prepare_photo, photo), limits)
+        sent = await asyncio.to_thread(prepare_photo, photo)
         try:
-            return detected_faces_of(await self._ask(call), url=self.url)
+            return detected_faces_of(await self._ask(PHOTO_MODEL_NAME, sent, limits), url=self.url)
         except InvalidImage as error:
             raise named(error, photo) from error
 
@@ -140,9 +136,21 @@ class AsyncFaceAttributesClient(BaseClient[AsyncTransport]):
         return map_ordered_async(self.infer, batches, in_flight=in_flight)
 
     async def health(self) -> Health:
-        """Return the server's state now: neither retried nor subject to the circuit."""
+        """Return the server's state now, an inference included: neither retried nor subject to the circuit."""
         self._check_open()
-        return Health.of([await self._transport.send(call) for call in HEALTH_CALLS])
+        calls = health_calls(self._deadline())
+        outcomes: list[Outcome] = []
+        for call in calls:
+            try:
+                outcomes.append(await self._transport.send(call))
+            except FaceAttributesError as error:
+                outcomes.append(error)
+        return Health.of(calls, outcomes, url=self.url)
+
+    async def statistics(self) -> tuple[ModelStatistics, ...]:
+        """Return what each model has done since it was loaded."""
+        self._check_open()
+        return statistics_of(await self._transport.send(Call(STATISTICS)))
 
     async def model_config(self, model: str) -> Reply:
         """Return the configuration that the server runs a model with, as Triton's ModelConfig in JSON."""
@@ -172,19 +180,21 @@ class AsyncFaceAttributesClient(BaseClient[AsyncTransport]):
         return results_of(images, prepared, answers)
 
     async def _infer(self, model: str, array: NDArray[Any]) -> Predictions:
-        return predictions_of(await self._ask(infer_call(model, array)), count=len(array), url=self.url)
+        return predictions_of(await self._ask(model, array), count=len(array), url=self.url)
 
-    async def _ask(self, call: Call) -> Reply:
-        """Ask a model, and again while the server is unavailable and `retry_for_s` lasts."""
+    async def _ask(self, model: str, array: NDArray[Any], parameters: Parameters | None = None) -> Reply:
+        """Ask a model, and again while the server is unavailable or busy and `retry_for_s` lasts."""
         self._check_open()
         with self._circuit.guard(self.url):
-            return await AsyncRetrying(**self._retry_options)(self._attempt, call)
+            return await AsyncRetrying(**self._retry_options)(self._attempt, model, array, parameters)
 
-    async def _attempt(self, call: Call) -> Reply:
+    async def _attempt(self, model: str, array: NDArray[Any], parameters: Parameters | None) -> Reply:
         """Ask a model once; before its first answer compare its contract."""
-        model = str(call.fields["model_name"])
+        deadline = self._deadline()
         with self._noticing_loss():
             if model not in self._checked:
-                self._accept(model, await self._transport.send(Call(MODEL_METADATA, {"name": model})))
+                metadata = Call(MODEL_METADATA, {"name": model}, deadline=deadline)
+                self._accept(model, await self._transport.send(metadata))
+            call = infer_call(model, array, parameters, deadline=deadline)
             with refused_images(call):
                 return await self._transport.send(call)

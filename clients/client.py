@@ -6,6 +6,7 @@ with FaceAttributesClient("grpc://127.0.0.1:8001") as client:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -15,25 +16,21 @@ from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 from numpy.typing import NDArray
 from tenacity import Retrying
 
-from clients.errors import ClientClosed, InvalidImage, InvalidInput, ServerUnavailable
+from clients.calls import MODEL_CONFIG, MODEL_METADATA, STATISTICS, Call, Parameters, Reply, infer_call
+from clients.errors import ClientClosed, FaceAttributesError, InvalidImage, InvalidInput, ServerUnavailable
 from clients.inputs import ImageLike, named, prepare, prepare_photo, results_of, split_batch, stack
 from clients.messages import (
-    MODEL_CONFIG,
-    MODEL_METADATA,
-    Call,
     DetectedFaces,
     FaceAttributes,
     PhotoResult,
-    Reply,
     Result,
     check_contract,
     detected_faces_of,
     faces_of,
-    infer_call,
     predictions_of,
 )
 from clients.resilience import Circuit, retry_options
-from clients.status import HEALTH_CALLS, Health
+from clients.status import Health, ModelStatistics, Outcome, health_calls, statistics_of
 from clients.streams import chunked, map_ordered
 from clients.wire.endpoint import Endpoint, Tls
 from clients.wire.grpc import GrpcTransport
@@ -70,8 +67,9 @@ class BaseClient(Generic[TransportT]):
     """Options and state of `FaceAttributesClient` and `AsyncFaceAttributesClient`, and all they do without I/O.
 
     url: grpc://, grpcs://, http:// or https://host:port
-    timeout_s: for one request; no call takes longer than timeout_s + retry_for_s
-    retry_for_s: how long a server that is unavailable is tried again; 0 for never
+    timeout_s: for one attempt at a request of up to MAX_BATCH_SIZE images and all that it needs; the server is told,
+        and drops what nobody waits for any more. No request takes longer than timeout_s + retry_for_s
+    retry_for_s: how long a server that is unavailable or busy is tried again; 0 for never
     wire: "tensor" decodes here and sends 49,152 bytes an image; "encoded" sends files as they are, the server decodes
     shared_memory: on the server's own host, leave canonical images in memory that both see
     compress: gzip requests, for slow links
@@ -122,6 +120,10 @@ class BaseClient(Generic[TransportT]):
     def _check_open(self) -> None:
         if self._closed:
             raise ClientClosed(f"{self!r} is closed; open another one")
+
+    def _deadline(self) -> float:
+        """When an attempt that begins now has to end."""
+        return time.monotonic() + self._endpoint.timeout_s
 
     def _accept(self, model: str, metadata: Reply) -> None:
         check_contract(metadata, model, url=self.url)
@@ -194,9 +196,9 @@ class FaceAttributesClient(BaseClient[Transport]):
         is configured. Raises InvalidImage for a photo that cannot be read.
         """
         limits = {MIN_SCORE: min_score, MIN_FACE_PX: min_face_px}
-        call = infer_call(PHOTO_MODEL_NAME, prepare_photo(photo), limits)
+        sent = prepare_photo(photo)
         try:
-            return detected_faces_of(self._ask(call), url=self.url)
+            return detected_faces_of(self._ask(PHOTO_MODEL_NAME, sent, limits), url=self.url)
         except InvalidImage as error:
             raise named(error, photo) from error
 
@@ -233,9 +235,21 @@ class FaceAttributesClient(BaseClient[Transport]):
         return map_ordered(self.infer, batches, in_flight=in_flight)
 
     def health(self) -> Health:
-        """Return the server's state now: neither retried nor subject to the circuit."""
+        """Return the server's state now, an inference included: neither retried nor subject to the circuit."""
         self._check_open()
-        return Health.of([self._transport.send(call) for call in HEALTH_CALLS])
+        calls = health_calls(self._deadline())
+        outcomes: list[Outcome] = []
+        for call in calls:
+            try:
+                outcomes.append(self._transport.send(call))
+            except FaceAttributesError as error:
+                outcomes.append(error)
+        return Health.of(calls, outcomes, url=self.url)
+
+    def statistics(self) -> tuple[ModelStatistics, ...]:
+        """Return what each model has done since it was loaded."""
+        self._check_open()
+        return statistics_of(self._transport.send(Call(STATISTICS)))
 
     def model_config(self, model: str) -> Reply:
         """Return the configuration that the server runs a model with, as Triton's ModelConfig in JSON."""
@@ -261,19 +275,21 @@ class FaceAttributesClient(BaseClient[Transport]):
         return results_of(images, prepared, answers)
 
     def _infer(self, model: str, array: NDArray[Any]) -> Predictions:
-        return predictions_of(self._ask(infer_call(model, array)), count=len(array), url=self.url)
+        return predictions_of(self._ask(model, array), count=len(array), url=self.url)
 
-    def _ask(self, call: Call) -> Reply:
-        """Ask a model, and again while the server is unavailable and `retry_for_s` lasts."""
+    def _ask(self, model: str, array: NDArray[Any], parameters: Parameters | None = None) -> Reply:
+        """Ask a model, and again while the server is unavailable or busy and `retry_for_s` lasts."""
         self._check_open()
         with self._circuit.guard(self.url):
-            return Retrying(**self._retry_options)(self._attempt, call)
+            return Retrying(**self._retry_options)(self._attempt, model, array, parameters)
 
-    def _attempt(self, call: Call) -> Reply:
+    def _attempt(self, model: str, array: NDArray[Any], parameters: Parameters | None) -> Reply:
         """Ask a model once; before its first answer compare its contract."""
-        model = str(call.fields["model_name"])
+        deadline = self._deadline()
         with self._noticing_loss():
             if model not in self._checked:
-                self._accept(model, self._transport.send(Call(MODEL_METADATA, {"name": model})))
+                metadata = Call(MODEL_METADATA, {"name": model}, deadline=deadline)
+                self._accept(model, self._transport.send(metadata))
+            call = infer_call(model, array, parameters, deadline=deadline)
             with refused_images(call):
                 return self._transport.send(call)

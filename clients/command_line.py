@@ -1,20 +1,15 @@
-"""What the programs of this package have in common: how the server is reached, and errors as one line."""
+"""What the programs of this package have in common: how the server is reached."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 from clients.errors import InvalidInput
 from clients.wire.endpoint import Tls
 from contract.headers import HeadersError, read_headers
 from contract.spec import GRPC_PORT
-
-P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -45,22 +40,3 @@ class ServerConnection:
             "headers": headers,
             "tls": Tls(self.ca_file, self.certificate_file, self.key_file),
         }
-
-
-def one_line_for(*errors: type[Exception]) -> Callable[[Callable[P, int]], Callable[P, int]]:
-    """Make what a user can cause one line on stderr and exit status 1."""
-
-    def decorate(main: Callable[P, int]) -> Callable[P, int]:
-        @wraps(main)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
-            try:
-                return main(*args, **kwargs)
-            except errors as error:
-                print(f"error: {error}", file=sys.stderr)
-                return 1
-            except KeyboardInterrupt:
-                return 130  # as a shell reports SIGINT
-
-        return guarded
-
-    return decorate

@@ -9,16 +9,21 @@ FaceAttributesError
 ├── ModelNotFound                           the server has no such model
 ├── ServerError                             the server failed while answering
 ├── ClientClosed (RuntimeError)             the client is used after close()
+├── WrongEventLoop (RuntimeError)           an asynchronous client is used in another event loop than at first
 ├── DeadlineExceeded (TimeoutError)         no answer within timeout_s
-└── ServerUnavailable (ConnectionError)     refused, reset or not ready: the one error that is retried
+├── ServerBusy                              refused as too much waits already; tried again, after a longer pause
+└── ServerUnavailable (ConnectionError)     refused, reset or not ready; tried again
     └── CircuitOpen                         failed at once, as the server has been unavailable several times in a row
 """
 
 # ruff: noqa: N818  (named for what happened, as in httpx: ReadTimeout, TooManyRedirects)
 from __future__ import annotations
 
+from contract.program import UserError
+from contract.spec import TRY_AGAIN_LATER
 
-class FaceAttributesError(Exception):
+
+class FaceAttributesError(UserError):
     """Base of every error of this package."""
 
 
@@ -58,6 +63,14 @@ class DeadlineExceeded(FaceAttributesError, TimeoutError):
     """The answer did not arrive in time; not retried, since a slow server is not helped by more work."""
 
 
+class WrongEventLoop(FaceAttributesError, RuntimeError):
+    """An asynchronous client is used in another event loop than that of its first call."""
+
+
+class ServerBusy(FaceAttributesError):
+    """The server refused at once, as too much waits already; it lives, so this neither opens a circuit nor hurries."""
+
+
 class ServerUnavailable(FaceAttributesError, ConnectionError):
     """Nothing answers at the address, or the connection broke; inference has no side effects, so a retry is safe."""
 
@@ -68,3 +81,20 @@ class CircuitOpen(ServerUnavailable):
 
 class SharedMemoryWarning(UserWarning):
     """Shared memory was asked for and cannot be used with this server; requests carry their images instead."""
+
+
+_BY_WORDS: tuple[tuple[str, type[FaceAttributesError]], ...] = (  # where the server's words say more than its status
+    ("protocol is restricted", AccessDenied),  # UNAVAILABLE where a header is missing
+    (TRY_AGAIN_LATER, ServerBusy),
+    ("exceeds maximum queue size", ServerBusy),  # of Triton's own batcher
+    ("timeout expired", DeadlineExceeded),  # the same: the request's deadline passed while it waited
+    ("is not healthy", ServerUnavailable),  # "Stub process '...' is not healthy": the model's process died
+)
+
+
+def error_class(by_status: type[FaceAttributesError], words: str) -> type[FaceAttributesError]:
+    """Return the error that a failed call's status and words stand for together."""
+    if by_status in (ServerError, ServerUnavailable):
+        lower = words.lower()
+        return next((kind for said, kind in _BY_WORDS if said in lower), by_status)
+    return by_status

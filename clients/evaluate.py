@@ -5,17 +5,15 @@ python -m clients.evaluate --url grpc://127.0.0.1:8001 --manifest data/ffhq/mani
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from functools import partial
 
 import tyro
 
 from clients.client import DEFAULT_IN_FLIGHT, FaceAttributesClient
-from clients.command_line import ServerConnection, one_line_for
-from clients.errors import FaceAttributesError
-from contract.samples import ManifestError
-from evaluation.run import EvaluationError, EvaluationOptions, run
+from clients.command_line import ServerConnection
+from contract import program
+from evaluation.run import EvaluationOptions, run
 
 # A request queues behind all others in flight; a server's restart takes seconds, loading an engine a minute.
 PATIENT = ServerConnection(timeout_s=60.0, retry_for_s=120.0)
@@ -30,7 +28,6 @@ class Config(EvaluationOptions):
     in_flight: int = DEFAULT_IN_FLIGHT  # requests; enough to hide the network, the server's queue holds the rest
 
 
-@one_line_for(FaceAttributesError, ManifestError, EvaluationError)
 def main(config: Config) -> int:
     with FaceAttributesClient(config.server.url, **config.server.options()) as client:
         run(partial(client.infer_stream, in_flight=config.in_flight), config, title=config.server.url)
@@ -38,4 +35,4 @@ def main(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config)))
+    program.run(lambda: main(tyro.cli(Config)))

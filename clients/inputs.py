@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,7 +51,7 @@ def prepare_photo(photo: ImageLike) -> NDArray[Any]:
             picture = photo if isinstance(photo, Image.Image) else _picture(photo)
             data = _png(contract_images.upright_picture(picture))
         else:
-            data = _bytes(photo)
+            data = encoded_bytes(photo)
     except contract_images.ImageError as error:
         raise InvalidImage(str(error)) from error
     except InvalidImage as error:
@@ -63,14 +65,16 @@ def _canonical(image: ImageLike) -> CanonicalImage:
             return contract_images.canonical_picture(image)
         if isinstance(image, np.ndarray):
             return contract_images.canonical_picture(_picture(image))
-        return contract_images.canonical(_bytes(image))
+        return contract_images.canonical(encoded_bytes(image))
     except contract_images.ImageError as error:
         raise InvalidImage(str(error)) from error
 
 
 def _encoded(image: ImageLike) -> bytes:
     """Files and bytes as they are, pixels as a lossless PNG."""
-    return _png(Image.fromarray(_canonical(image))) if isinstance(image, Image.Image | np.ndarray) else _bytes(image)
+    if not isinstance(image, Image.Image | np.ndarray):
+        return encoded_bytes(image)
+    return _png(Image.fromarray(_canonical(image)))
 
 
 def _png(picture: Image.Image) -> bytes:
@@ -79,13 +83,14 @@ def _png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _bytes(image: str | PathLike[str] | bytes) -> bytes:
+def encoded_bytes(image: str | PathLike[str] | bytes) -> bytes:
+    """Return a file's content, or the bytes given. Raises InvalidImage where there are none, or too many."""
     limit = contract_images.MAX_ENCODED_BYTES
     if isinstance(image, str | PathLike):
         try:
-            with Path(image).open("rb") as file:
+            with open(image, "rb", opener=_without_waiting) as file:
                 data = file.read(limit + 1)
-        except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        except (OSError, ValueError, TypeError) as error:  # ValueError: a null byte in the path
             raise InvalidImage(getattr(error, "strerror", None) or str(error)) from error
     elif isinstance(image, bytes):
         data = image
@@ -95,6 +100,18 @@ def _bytes(image: str | PathLike[str] | bytes) -> bytes:
         size = "0 bytes" if not data else f"more than {limit:,} bytes"
         raise InvalidImage(f"the image has {size}; send the whole file of a smaller picture")
     return data
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe, whose writer may never come, and a device, which may never end, are none."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # POSIX
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        raise OSError(errno.EINVAL, "not a file; what comes from a pipe is to be passed as bytes", path)
+    return descriptor
 
 
 def _picture(array: NDArray[Any]) -> Image.Image:

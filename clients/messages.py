@@ -1,25 +1,22 @@
-"""Calls and replies, without I/O: what a call consists of, and how a reply becomes faces."""
+"""What comes back from the server, without I/O: replies become faces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clients.calls import INPUTS, Reply
 from clients.errors import ContractMismatch, InvalidImage, InvalidReply
 from contract.spec import (
     BOXES,
     EMOTIONS,
-    ENCODED_IMAGE,
-    ENSEMBLE_NAME,
     FACES_FOUND,
     GENDERS,
-    IMAGE,
     LANDMARKS,
-    MODEL_NAME,
     OUTPUTS,
     PHOTO_MODEL_NAME,
     PHOTO_OUTPUTS,
@@ -27,73 +24,6 @@ from contract.spec import (
     Predictions,
     TensorSpec,
 )
-
-Reply = Mapping[str, Any]  # INFER: output arrays by name; everything else: the reply's fields as HTTP spells them
-
-
-# Calls: one request each, in the terms of KServe's v2 protocol with Triton's extensions, which gRPC and HTTP share.
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One kind of request."""
-
-    rpc: str  # method of inference.GRPCInferenceService; its request message is <rpc>Request
-    http_method: str
-    path: str  # below the server's root, with the call's fields in braces
-
-
-LIVE = Operation("ServerLive", "GET", "v2/health/live")
-READY = Operation("ServerReady", "GET", "v2/health/ready")
-SERVER_METADATA = Operation("ServerMetadata", "GET", "v2")
-MODEL_METADATA = Operation("ModelMetadata", "GET", "v2/models/{name}")
-MODEL_CONFIG = Operation("ModelConfig", "GET", "v2/models/{name}/config")
-STATISTICS = Operation("ModelStatistics", "GET", "v2/models/stats")
-INFER = Operation("ModelInfer", "POST", "v2/models/{model_name}/infer")
-REGISTER_REGION = Operation("SystemSharedMemoryRegister", "POST", "v2/systemsharedmemory/region/{name}/register")
-UNREGISTER_REGION = Operation("SystemSharedMemoryUnregister", "POST", "v2/systemsharedmemory/region/{name}/unregister")
-INPUTS = {MODEL_NAME: IMAGE, ENSEMBLE_NAME: ENCODED_IMAGE, PHOTO_MODEL_NAME: ENCODED_IMAGE}  # what each model takes
-ALL_OUTPUTS = PHOTO_OUTPUTS  # of any model; most have a few of them
-
-
-@dataclass(frozen=True)
-class RegionSlice:
-    """Where in a shared memory region, known to the server by name, a tensor's bytes lie."""
-
-    name: str
-    offset: int
-    byte_size: int
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An input: its contract and its value, [N, *spec.dims] where the model takes batches.
-
-    `region` already holds the value where there is one.
-    """
-
-    spec: TensorSpec
-    array: NDArray[Any]
-    region: RegionSlice | None = None
-
-
-@dataclass(frozen=True)
-class Call:
-    """One request: an operation, its fields and, for INFER, the input tensor and the model's own parameters."""
-
-    operation: Operation
-    fields: Mapping[str, str | int] = field(default_factory=dict)
-    tensor: Tensor | None = None
-    parameters: Mapping[str, float] = field(default_factory=dict)
-
-
-def infer_call(model: str, array: NDArray[Any], parameters: Mapping[str, float | None] | None = None) -> Call:
-    """Return the request to the model for an input as `stack` has it; parameters that are None are not sent."""
-    sent = {name: float(value) for name, value in (parameters or {}).items() if value is not None}
-    return Call(INFER, {"model_name": model}, Tensor(INPUTS[model], array), sent)
-
-
-# From replies to faces
 
 
 @dataclass(frozen=True)
@@ -162,17 +92,27 @@ def _describe(inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> st
     return " -> ".join(", ".join(sorted(map(str, side))) or "nothing" for side in (inputs, outputs))
 
 
+# What no network of ours says of a face, one in training neither, in the order of OUTPUTS: a reply beyond is broken.
+_LOWEST = np.array([-1000, *[-0.01] * (1 + len(EMOTIONS))], np.float32)
+_HIGHEST = np.array([1000, *[1.01] * (1 + len(EMOTIONS))], np.float32)
+
+
 def predictions_of(outputs: Reply, *, count: int, url: str) -> Predictions:
     """Return the outputs as finite predictions of `count` faces. Raises InvalidReply where they are not that."""
     try:
-        predictions = Predictions.from_outputs(outputs)
+        arrays = [np.asarray(outputs[t.name], np.float32) for t in OUTPUTS]
     except (KeyError, ValueError, TypeError) as error:
         raise InvalidReply(f"{url}: the reply does not hold the outputs of the contract: {error}") from error
-    if len(predictions) != count:
-        raise InvalidReply(f"{url}: sent {count} images, got predictions of {len(predictions)}")
-    if predictions.not_finite():
-        raise InvalidReply(f"{url}: the predictions are not finite; check the served model with convert.evaluate")
-    return predictions
+    for array, tensor in zip(arrays, OUTPUTS, strict=True):
+        if array.shape != (count, *tensor.dims):
+            if array.shape[1:] == tensor.dims:
+                raise InvalidReply(f"{url}: sent {count} images, got predictions of {len(array)}")
+            raise InvalidReply(f"{url}: the outputs of the contract are other than {tensor.name} {list(array.shape)}")
+    rows = np.concatenate(arrays, 1)  # [count, 10]
+    if not ((rows >= _LOWEST) & (rows <= _HIGHEST)).all():  # NaN is neither
+        fault = "not possible" if np.isfinite(rows).all() else "not finite"
+        raise InvalidReply(f"{url}: the predictions are {fault}; check the served model with convert.evaluate")
+    return Predictions(rows[:, 0], rows[:, 1], rows[:, 2:])
 
 
 def faces_of(predictions: Predictions) -> list[FaceAttributes]:

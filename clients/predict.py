@@ -18,11 +18,12 @@ import tyro
 from tqdm import tqdm
 
 from clients.client import DEFAULT_IN_FLIGHT, FaceAttributesClient, Wire
-from clients.command_line import ServerConnection, one_line_for
-from clients.errors import FaceAttributesError, InvalidImage, InvalidInput
+from clients.command_line import ServerConnection
+from clients.errors import InvalidImage, InvalidInput
 from clients.messages import DetectedFace, DetectedFaces, FaceAttributes, PhotoResult, Result
 from clients.pictures.annotate import annotate
 from clients.pictures.sources import Source, sources
+from contract import program
 from contract.spec import EMOTIONS
 
 Write = Callable[[str, FaceAttributes], None]
@@ -48,7 +49,6 @@ class Config:
     annotate: Path | None = None  # a folder for the pictures with the result drawn on them
 
 
-@one_line_for(FaceAttributesError, OSError)  # OSError: of writing annotated pictures
 def main(config: Config) -> int:
     if config.json and config.csv:
         raise InvalidInput("--json and --csv exclude each other")
@@ -65,7 +65,11 @@ def main(config: Config) -> int:
         for face in _faces(source, result):
             write(source.name, face)
         if config.annotate:
-            annotate(source.image, result, config.annotate / _relative(source, found))
+            try:
+                annotate(source.image, result, config.annotate / _relative(source, found))
+            except InvalidImage as error:  # the file has changed since
+                failed += 1
+                _note(f"{source.name}: {error}")
     if failed:
         _note(f"{failed} of {len(found)} images could not be read")
     return int(failed > 0)
@@ -141,4 +145,4 @@ def _relative(source: Source, found: Sequence[Source]) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config)))
+    program.run(lambda: main(tyro.cli(Config)))

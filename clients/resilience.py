@@ -11,23 +11,30 @@ from typing import Any
 
 from tenacity import RetryCallState, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
-from clients.errors import CircuitOpen, DeadlineExceeded, ServerUnavailable
+from clients.errors import CircuitOpen, DeadlineExceeded, ServerBusy, ServerUnavailable
+from clients.wire.forks import start_anew_after_fork
 
-FIRST_WAIT_S = 0.05
-MAX_WAIT_S = 2.0
+# Full jitter, so that clients spread out.
+_WAIT = wait_random_exponential(multiplier=0.05, max=2.0)
+_WAIT_WHILE_BUSY = wait_random_exponential(multiplier=1.0, max=8.0, min=0.25)  # haste would make it busier
 
 logger = logging.getLogger("clients")
 
 
 def retry_options(retry_for_s: float) -> dict[str, Any]:
-    """Return options of tenacity's Retrying and AsyncRetrying, with full jitter, so that clients spread out."""
+    """Return options of tenacity's Retrying and AsyncRetrying."""
     return {
-        "retry": retry_if_exception_type(ServerUnavailable),
-        "wait": wait_random_exponential(multiplier=FIRST_WAIT_S, max=MAX_WAIT_S),
+        "retry": retry_if_exception_type((ServerUnavailable, ServerBusy)),
+        "wait": _wait_s,
         "stop": stop_before_delay(retry_for_s),
         "before_sleep": _log,
         "reraise": True,
     }
+
+
+def _wait_s(state: RetryCallState) -> float:
+    busy = state.outcome is not None and isinstance(state.outcome.exception(), ServerBusy)
+    return (_WAIT_WHILE_BUSY if busy else _WAIT)(state)
 
 
 def _log(state: RetryCallState) -> None:
@@ -50,8 +57,13 @@ class Circuit:
         self._reset_s = reset_s
         self._clock = clock
         self._lock = threading.Lock()
+        start_anew_after_fork(self)
         self._failures = 0
         self._next_trial = 0.0
+
+    def start_anew(self) -> None:
+        """In a forked child: another lock, as a thread of the parent's may have held this one."""
+        self._lock = threading.Lock()
 
     @contextmanager
     def guard(self, url: str) -> Iterator[None]:

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from clients.messages import LIVE, READY, SERVER_METADATA, STATISTICS, Call, Reply
+import numpy as np
+from numpy.typing import NDArray
 
-HEALTH_CALLS = (Call(LIVE), Call(READY), Call(SERVER_METADATA), Call(STATISTICS))  # their replies share no field
+from clients.calls import INFER, INPUTS, LIVE, READY, SERVER_METADATA, STATISTICS, Call, Reply, infer_call
+from clients.errors import AccessDenied, FaceAttributesError, ModelNotFound, ServerBusy
+from clients.inputs import prepare_photo
+from clients.messages import detected_faces_of, predictions_of
+from contract.spec import ENCODED_IMAGE, IMAGE, MODEL_NAME, PHOTO_MODEL_NAME
+
+_CALLS = (LIVE, READY, SERVER_METADATA, STATISTICS)  # their replies share no field
+_OPTIONAL = (SERVER_METADATA, STATISTICS)  # a server may restrict them
+Outcome = Reply | FaceAttributesError  # of one call
+
+
+def health_calls(deadline: float) -> list[Call]:
+    """Return what to ask for `Health.of`: a model's process may be dead while the server says that it is ready."""
+    questions = [Call(operation, deadline=deadline) for operation in _CALLS]
+    return questions + [infer_call(model, _grey(model), deadline=deadline) for model in INPUTS]
+
+
+@cache
+def _grey(model: str) -> NDArray[Any]:
+    """One image as the model takes it."""
+    grey = np.full(IMAGE.dims, 128, np.uint8)
+    if INPUTS[model] == IMAGE:
+        return grey[None]
+    photo = prepare_photo(grey)
+    return photo if model == PHOTO_MODEL_NAME else photo.reshape(1, *ENCODED_IMAGE.dims)
 
 
 @dataclass(frozen=True)
@@ -27,30 +53,48 @@ class ModelStatistics:
 
 @dataclass(frozen=True)
 class Health:
-    """A server's state."""
+    """A server's state; what it restricts is empty."""
 
     live: bool
     ready: bool
+    faults: tuple[str, ...]  # why models do not answer; empty when all that are served do
     server: str
     version: str
     models: tuple[ModelStatistics, ...]
 
     @classmethod
-    def of(cls, replies: Iterable[Reply]) -> Health:
-        """Read the replies to HEALTH_CALLS."""
-        fields = {name: value for reply in replies for name, value in reply.items()}
+    def of(cls, calls: Sequence[Call], outcomes: Sequence[Outcome], *, url: str) -> Health:
+        """Read how `health_calls` ended. Raises what a call ended with that had to succeed."""
+        fields: dict[str, Any] = {}
+        faults = []
+        for call, outcome in zip(calls, outcomes, strict=True):
+            if call.operation is INFER:
+                faults += _faults(str(call.fields["model_name"]), outcome, url=url)
+            elif not isinstance(outcome, FaceAttributesError):
+                fields |= outcome
+            elif not (call.operation in _OPTIONAL and isinstance(outcome, AccessDenied)):
+                raise outcome
         return cls(
             live=fields["live"],
             ready=fields["ready"],
-            server=fields["name"],
-            version=fields["version"],
-            models=tuple(map(_statistics, fields.get("model_stats", ()))),
+            faults=tuple(faults),
+            server=fields.get("name", ""),
+            version=fields.get("version", ""),
+            models=statistics_of(fields),
         )
 
+    @property
+    def well(self) -> bool:
+        """Whether the server is live and ready, and its models answer."""
+        return self.live and self.ready and not self.faults
+
     def to_text(self) -> str:
-        """Return a line on the server and one on each model."""
-        lines = [f"{self.server} {self.version}: {'live' if self.live else 'not live'}, "
-                 f"{'ready' if self.ready else 'not ready'}"]  # fmt: skip
+        """Return a line on the server, one on each fault and one on each model."""
+        states = {"live": self.live, "ready": self.ready, "answering": not self.faults}
+        words = ", ".join(state if so else f"not {state}" for state, so in states.items())
+        lines = [f"{self.server or 'server'} {self.version}".rstrip() + f": {words}", *self.faults]
+        if not self.models:
+            return "\n".join(lines)
         header = ("model", "images", "requests", "failures", "average batch", "queue ms", "compute ms")
         lines.append("{:<20} {:>9} {:>9} {:>9} {:>14} {:>9} {:>11}".format(*header))
         lines += [
@@ -59,6 +103,29 @@ class Health:
             for m in self.models
         ]
         return "\n".join(lines)
+
+
+def statistics_of(reply: Reply) -> tuple[ModelStatistics, ...]:
+    """Read the reply to STATISTICS."""
+    return tuple(map(_statistics, reply.get("model_stats", ())))
+
+
+def _faults(model: str, outcome: Outcome, *, url: str) -> list[str]:
+    """Why a model does not answer; a busy one does, and all but MODEL_NAME may be left out of a repository."""
+    if isinstance(outcome, ServerBusy) or (isinstance(outcome, ModelNotFound) and model != MODEL_NAME):
+        return []
+    if isinstance(outcome, AccessDenied):
+        raise outcome
+    try:
+        if isinstance(outcome, FaceAttributesError):
+            raise outcome
+        if model == PHOTO_MODEL_NAME:
+            detected_faces_of(outcome, url=url)
+        else:
+            predictions_of(outcome, count=1, url=url)
+    except FaceAttributesError as error:
+        return [f"{model}: {error}"]
+    return []
 
 
 def _statistics(fields: dict[str, Any]) -> ModelStatistics:

@@ -7,8 +7,10 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from contract.program import UserError
 
-class GpuError(RuntimeError):
+
+class GpuError(UserError, RuntimeError):
     """No GPU can be asked what it is, or it is not known which one CUDA takes; the message says what to do."""
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from contract.program import UserError
 
-class HeadersError(ValueError):
+
+class HeadersError(UserError, ValueError):
     """A headers file cannot be read; the message names it and shows none of its values."""
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
+from contract import program
+from contract.metadata import without_metadata
+from contract.program import UserError
 from contract.spec import IMAGE_SIDE_PX
 
 register_heif_opener()
@@ -29,16 +33,20 @@ CanonicalImage = NDArray[np.uint8]  # [128, 128, 3], RGB
 _Decoded = TypeVar("_Decoded")
 
 
-class ImageError(ValueError):
+class ImageError(UserError, ValueError):
     """The input is no picture that can be used; the message names the cause and the remedy."""
+
+
+class UnfitImageError(ImageError):
+    """The picture is sound, but larger or smaller than what is accepted."""
 
 
 def canonical(data: bytes) -> CanonicalImage:
     """Decode JPEG, PNG, WebP, BMP, AVIF or HEIC bytes to the canonical image, uint8 [128, 128, 3] RGB.
 
     The largest centred square is resized (Lanczos, as FFHQ's thumbnails were made), EXIF orientation applied, alpha
-    put on white, colours brought to sRGB by the ICC profile; of an animation the first frame counts. Raises ImageError
-    for anything but a whole, sane picture.
+    put on white, colours brought to sRGB by the ICC profile; of an animation the first frame counts. Metadata that
+    cannot be read is left out of account. Raises ImageError for anything but a whole, sane picture.
     """
     return _decode(data, _to_canonical)
 
@@ -58,15 +66,33 @@ def _decode(data: bytes, convert: Callable[[Image.Image], _Decoded]) -> _Decoded
     if len(data) > MAX_ENCODED_BYTES:
         raise ImageError(f"the image has {len(data):,} bytes, more than {MAX_ENCODED_BYTES:,}; send a smaller file")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            _check_header(picture)
-            return convert(picture)
+        return _open(data, convert)
+    except ImageError as error:
+        if isinstance(error, UnfitImageError) or isinstance(error.__cause__, OSError):
+            raise  # pixels, and so as broken in what follows; decoding them again would only take as long again
+        for pixels in without_metadata(data):
+            with suppress(ImageError):
+                return _open(pixels, convert)
+        raise
+
+
+def _open(data: bytes, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
+    with _errors_of_decoders(f"{len(data):,} bytes"), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        _check_header(picture)
+        return convert(picture)
+
+
+@contextmanager
+def _errors_of_decoders(what: str) -> Iterator[None]:
+    """Raise ImageError for whatever a decoder raises."""
+    try:
+        yield
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"not an image: no {', '.join(FORMATS)} header in {len(data):,} bytes") from None
+        raise ImageError(f"not an image: no {', '.join(FORMATS)} header in {what}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # an exception under -W error
-        raise ImageError(f"the image has more than {MAX_PIXELS:,} pixels; send a smaller one") from None
+        raise UnfitImageError(f"the image has more than {MAX_PIXELS:,} pixels; send a smaller one") from None
     except Exception as error:  # decoders of hostile bytes raise OSError, SyntaxError, struct.error, IndexError, ...
         raise ImageError(f"the image is truncated or corrupt: {error}") from error
 
@@ -92,24 +118,22 @@ def upright_picture(picture: Image.Image) -> Image.Image:
 
 
 def _converted(picture: Image.Image, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
-    try:
+    with _errors_of_decoders("the opened picture"):
         _check_header(picture)
         return convert(picture)
-    except OSError as error:
-        raise ImageError(f"the image is truncated or corrupt: {error}") from error
 
 
 def _to_canonical(picture: Image.Image) -> CanonicalImage:
-    orientation = picture.getexif().get(_ORIENTATION, 1)
     # A JPEG's decoder itself scales by 1/2, 1/4 or 1/8; twice the target keeps the final resize antialiased.
     picture.draft(None, (2 * IMAGE_SIDE_PX, 2 * IMAGE_SIDE_PX))
+    orientation = _orientation(picture)
     square = ImageOps.fit(_to_eight_bits(picture), (IMAGE_SIDE_PX, IMAGE_SIDE_PX), Image.Resampling.LANCZOS)
     # A centred square turns and mirrors in place, so orientation comes last, on 128 x 128 pixels.
     return np.asarray(to_srgb(_turned(_on_white(square), orientation)), np.uint8)
 
 
 def _to_upright(picture: Image.Image) -> Image.Image:
-    orientation = picture.getexif().get(_ORIENTATION, 1)
+    orientation = _orientation(picture)
     return _turned(_on_white(_to_eight_bits(picture)), orientation)
 
 
@@ -134,6 +158,16 @@ def _transform_to_srgb(icc_profile: bytes | None, mode: str) -> ImageCms.ImageCm
         return None
 
 
+def _orientation(picture: Image.Image) -> Any:
+    """The EXIF orientation; 1, upright, where there is none that can be read."""
+    picture.load()  # first, as a PNG's EXIF may follow the pixels, whose errors count
+    try:
+        orientation = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # parsers of hostile bytes raise anything; see without_metadata
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
 _ORIENTATION = 0x0112
 _TRANSPOSITIONS = {  # EXIF 2.32, tag Orientation: what brings the stored picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -149,9 +183,9 @@ _TRANSPOSITIONS = {  # EXIF 2.32, tag Orientation: what brings the stored pictur
 def _check_header(picture: Image.Image) -> None:
     width, height = picture.size
     if width * height > MAX_PIXELS:
-        raise ImageError(f"the image is {width} x {height}, more than {MAX_PIXELS:,} pixels; send a smaller one")
+        raise UnfitImageError(f"the image is {width} x {height}, more than {MAX_PIXELS:,} pixels; send a smaller one")
     if min(width, height) < MIN_SIDE_PX:
-        raise ImageError(f"the image is {width} x {height}; a face needs at least {MIN_SIDE_PX} pixels a side")
+        raise UnfitImageError(f"the image is {width} x {height}; a face needs at least {MIN_SIDE_PX} pixels a side")
 
 
 def _turned(picture: Image.Image, orientation: int) -> Image.Image:
@@ -180,4 +214,4 @@ def _on_white(picture: Image.Image) -> Image.Image:
 
 
 if __name__ == "__main__":
-    Image.fromarray(canonical_file(Path(sys.argv[1]))).save(sys.argv[2])
+    program.run(lambda: Image.fromarray(canonical_file(Path(sys.argv[1]))).save(sys.argv[2]))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contract.files import replacing
+from contract.program import UserError
 from contract.spec import MODEL_NAME
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ CPU_CONFIG_NAME = "cpu"  # configs/cpu.pbtxt: what a server started with --model
 ONNX_NAME, PLAN_NAME = "model.onnx", "model.plan"  # the files of a version, as Triton and configs/cpu.pbtxt expect them
 
 
-class RepositoryError(ValueError):
+class RepositoryError(UserError, ValueError):
     """A model repository is not as a server needs it; the message names the file."""
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from contract.files import replacing
+from contract.files import ANY_NAME, replacing
+from contract.program import UserError
 from contract.spec import EMOTIONS, IMAGE, Float32, Images
 
 MANIFEST_NAME = "manifest.csv"
@@ -36,7 +37,7 @@ ROLES: dict[Protocol, dict[Role, tuple[str, ...]]] = {
 }
 
 
-class ManifestError(ValueError):
+class ManifestError(UserError, ValueError):
     """A manifest or its packed images cannot be used; the message names the file and the remedy."""
 
 
@@ -122,7 +123,7 @@ def load_samples(manifest: Path, role: Role = "test", protocol: Protocol = "hold
 def read_manifest(manifest: Path) -> pd.DataFrame:
     """Read the whole table: COLUMNS, and any others that its dataset has. Raises ManifestError."""
     try:
-        table = pd.read_csv(manifest, dtype=_COLUMN_DTYPES)
+        table = pd.read_csv(manifest, dtype=_COLUMN_DTYPES, encoding_errors=ANY_NAME)
     except FileNotFoundError:
         raise ManifestError(f"{manifest} does not exist; make it with make data") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
@@ -140,7 +141,7 @@ def write_manifest(table: pd.DataFrame, manifest: Path) -> None:
     """Write the table in one step: COLUMNS in order, then what else a dataset knows of its faces."""
     others = [name for name in table.columns if name not in COLUMNS]
     with replacing(manifest) as temporary:
-        table[[*COLUMNS, *others]].to_csv(temporary, index=False)
+        table[[*COLUMNS, *others]].to_csv(temporary, index=False, errors=ANY_NAME)
 
 
 def map_images(path: Path, rows: int) -> Images:

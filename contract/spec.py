@@ -26,6 +26,8 @@ GENDERS = ("female", "male")  # index = label: `gender` is the probability of GE
 EMOTIONS = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 AGE_GROUPS = ("0-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
 
+TRY_AGAIN_LATER = "try again later"  # what the server says, among other words, to whom it refuses because it is busy
+
 _NUMPY_DTYPES = {"UINT8": np.uint8, "INT32": np.int32, "FP32": np.float32, "BYTES": np.object_}
 
 
@@ -95,6 +97,9 @@ class Predictions:
     @classmethod
     def concatenate(cls, parts: Iterable[Predictions]) -> Predictions:
         """Join predictions in order; at least one part is needed."""
+        parts = list(parts)
+        if len(parts) == 1:
+            return parts[0]
         ages, genders, emotions = zip(*((p.age, p.gender, p.emotion) for p in parts), strict=True)
         return cls(np.concatenate(ages), np.concatenate(genders), np.concatenate(emotions))
 

@@ -7,7 +7,6 @@ python -m convert.build_engine --library tensorrt-rtx ...  # without a GPU, for 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,15 +18,16 @@ from typing import TypeVar
 import onnx
 import tyro
 
+from contract import program
 from contract.files import replacing
-from contract.gpu import Gpu, GpuError, visible_gpus
-from contract.repository import PLAN_NAME, EngineManifest, RepositoryError, file_sha256, write_engine_manifest
+from contract.gpu import Gpu, visible_gpus
+from contract.repository import PLAN_NAME, EngineManifest, file_sha256, write_engine_manifest
 from convert.engine import library
 from convert.engine.layer_types import TypeProof
-from convert.engine.library import Library, LibraryUnavailableError
-from convert.engine.options import BuildOptions, BuildOptionsError, check_profile
-from convert.engine.precision import PrecisionError, PrecisionProof, prove
-from convert.engine.source import Precision, SourceModelError, convolution_precisions, read_source
+from convert.engine.library import Library
+from convert.engine.options import BuildOptions, check_profile
+from convert.engine.precision import PrecisionProof, prove
+from convert.engine.source import Precision, convolution_precisions, read_source
 from convert.engine.typed_graph import for_tensorrt
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class EngineConfig:
 
 
 def main(config: EngineConfig) -> None:
-    """Build, prove and write the plan and its manifest. Raises what is caught below, before anything is written."""
+    """Build, prove and write the plan and its manifest. Raises UserError, before anything is written."""
     plan = config.out or config.onnx.with_name(PLAN_NAME)
     check_profile(config.options.profile, config.model_config or plan.parent.parent / "config.pbtxt")
     library.check_options(config.options, config.library)
@@ -61,10 +61,7 @@ def main(config: EngineConfig) -> None:
     print(f"building {plan} with {engine_builder.NAME}, {config.precision}{f', for {gpu.name}' if gpu else ''}")
     cancelled = threading.Event()
     source = model.SerializeToString()
-    try:
-        built = interruptible(lambda: engine_builder.build(source, config.options, stated, cancelled), cancelled)
-    except engine_builder.BuildError as error:
-        sys.exit(f"error: {error}")
+    built = interruptible(lambda: engine_builder.build(source, config.options, stated, cancelled), cancelled)
     inspected = None if built.inspector_json is None else prove(built.inspector_json, stated)
     gpu = gpu or Gpu("any of these compute capabilities", ", ".join(built.compute_capabilities))
     with replacing(plan) as temporary:
@@ -122,12 +119,4 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(EngineConfig))
-    except (
-        *(BuildOptionsError, RepositoryError, SourceModelError),
-        *(GpuError, PrecisionError, LibraryUnavailableError),
-    ) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; no engine was written")
+    program.run(lambda: main(tyro.cli(EngineConfig)), stopped="interrupted; no engine was written")

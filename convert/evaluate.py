@@ -5,17 +5,16 @@ python -m convert.evaluate --model model_repository/agegendernet/1/model.onnx --
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from contract.samples import ManifestError
+from contract import program
 from contract.spec import MAX_BATCH_SIZE
-from convert.errors import ModelFileError, RuntimeUnavailableError
+from convert.errors import ModelFileError
 from convert.runtimes import Runtime, load, runtime_for
-from evaluation.run import EvaluationError, EvaluationOptions, batchwise, run
+from evaluation.run import EvaluationOptions, batchwise, run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,4 @@ def main(config: EvaluateConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(EvaluateConfig))
-    except (ManifestError, ModelFileError, RuntimeUnavailableError, EvaluationError) as error:
-        sys.exit(f"error: {error}")
+    program.run(lambda: main(tyro.cli(EvaluateConfig)))

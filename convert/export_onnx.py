@@ -7,7 +7,6 @@ python -m convert.export_onnx --checkpoint runs/train/best.safetensors --manifes
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,15 +17,17 @@ import onnxruntime
 import torch
 import tyro
 
+from contract import program
 from contract.files import replacing
+from contract.program import UserError
 from contract.repository import file_sha256
-from contract.samples import ManifestError, load_samples
+from contract.samples import load_samples
 from contract.spec import AGE_GROUPS, EMOTIONS, GENDERS, IMAGE, OUTPUTS, Images, Predictions
-from convert.serving_model import PrecisionError, ServingModel
+from convert.serving_model import ServingModel
 from evaluation.agreement import check_answers, describe, excesses
 from evaluation.limits import EXPORT_FP16, EXPORT_FP32, Limits
 from training.data.synthetic import synthesize
-from training.network.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from training.network.checkpoint import Checkpoint, load_checkpoint
 
 OPSET = 20
 Precision = Literal["fp32", "fp16"]
@@ -46,7 +47,7 @@ class ExportConfig:
     check_images: int = 64  # enough for every layer to see real values; more only takes longer
 
 
-class ExportError(RuntimeError):
+class ExportError(UserError, RuntimeError):
     """The exported model does not answer as PyTorch does; nothing was written."""
 
 
@@ -155,7 +156,4 @@ def main(config: ExportConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(ExportConfig))
-    except (ManifestError, CheckpointError, PrecisionError, ExportError) as error:
-        sys.exit(f"error: {error}")
+    program.run(lambda: main(tyro.cli(ExportConfig)))

@@ -13,15 +13,16 @@ from pathlib import Path
 import pandas as pd
 import tyro
 
+from contract import program
 from contract.files import replacing
-from contract.repository import EngineManifestError, read_engine_manifest
-from contract.samples import ManifestError, Protocol, Role, Samples, load_samples
+from contract.repository import read_engine_manifest
+from contract.samples import Protocol, Role, Samples, load_samples
 from contract.spec import Predictions
 from convert.errors import ModelFileError, RuntimeUnavailableError
 from convert.runtimes import RUNTIMES, Runtime, load, runs
 from evaluation.agreement import agree, excesses
 from evaluation.limits import INT8, PARITY_FP16, PARITY_FP32, Limits
-from evaluation.run import EvaluationError, batchwise, predict_all
+from evaluation.run import batchwise, predict_all
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,4 @@ def main(config: ParityConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(ParityConfig))
-    except (ManifestError, ModelFileError, RuntimeUnavailableError, EngineManifestError, EvaluationError) as error:
-        sys.exit(f"error: {error}")
+    program.run(lambda: main(tyro.cli(ParityConfig)))

@@ -7,7 +7,6 @@ python -m convert.promote --rollback --url grpc://127.0.0.1:8001
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,17 +15,19 @@ from typing import Any, Literal
 
 import tyro
 
-from contract.repository import EngineManifestError, engine_manifest_path, file_sha256, read_engine_manifest
-from contract.samples import ManifestError, Protocol, Role, Samples, load_samples
+from contract import program
+from contract.program import UserError
+from contract.repository import engine_manifest_path, file_sha256, read_engine_manifest
+from contract.samples import Protocol, Role, Samples, load_samples
 from contract.spec import MODEL_NAME
-from convert.errors import ModelFileError, RuntimeUnavailableError
+from convert.errors import ModelFileError
 from convert.promotion.model_control import ModelControlError, load_version
-from convert.promotion.versions import ModelVersions, VersionError, check_highest_is_served
+from convert.promotion.versions import ModelVersions, check_highest_is_served
 from convert.runtimes import Runtime, load
 from evaluation.agreement import Check, agree, excesses
 from evaluation.limits import PROMOTION_GROUP, PROMOTION_OVERALL, Limits
 from evaluation.metrics import Report
-from evaluation.run import EvaluationError, batchwise, predict_all
+from evaluation.run import batchwise, predict_all
 from evaluation.text import markdown_table
 
 
@@ -49,7 +50,7 @@ class PromoteConfig:
     group: Limits = PROMOTION_GROUP  # and in each age group of more than 30
 
 
-class RejectedError(RuntimeError):
+class RejectedError(UserError, RuntimeError):
     """The candidate is worse than the version it would replace, by more than the limits."""
 
 
@@ -197,16 +198,4 @@ def main(config: PromoteConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(PromoteConfig))
-    except (
-        ManifestError,
-        EngineManifestError,
-        EvaluationError,
-        ModelFileError,
-        ModelControlError,
-        RejectedError,
-        RuntimeUnavailableError,
-        VersionError,
-    ) as error:
-        sys.exit(f"error: {error}")
+    program.run(lambda: main(tyro.cli(PromoteConfig)))

@@ -6,7 +6,6 @@ python -m convert.quantize --onnx model_repository/agegendernet/1/model.onnx --m
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -17,12 +16,13 @@ from typing import Annotated
 import onnx
 import tyro
 
+from contract import program
 from contract.files import replacing
+from contract.program import UserError
 from contract.repository import file_sha256
-from contract.samples import ManifestError
 from convert.engine.source import SourceModelError, read_source
 from convert.engine.typed_graph import for_tensorrt
-from convert.errors import ModelFileError, RuntimeUnavailableError
+from convert.errors import ModelFileError
 from convert.int8.bias_correction import bias_corrected
 from convert.int8.gate import gate
 from convert.int8.graph import OPERATORS, Target, quantized
@@ -35,7 +35,7 @@ from evaluation.run import Predict
 _SERVED, _WITHOUT_VNNI = "int8 in openvino", "int8 in openvino without VNNI"
 
 
-class GateError(RuntimeError):
+class GateError(UserError, RuntimeError):
     """The INT8 model is worse than allowed; the message names each score that is."""
 
 
@@ -143,9 +143,4 @@ def main(config: QuantizeConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(QuantizeConfig))
-    except (ManifestError, SourceModelError, ModelFileError, RuntimeUnavailableError, GateError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; nothing was written")
+    program.run(lambda: main(tyro.cli(QuantizeConfig)), stopped="interrupted; nothing was written", also=(ValueError,))

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
+from contract.program import UserError
 from training.network.checkpoint import Checkpoint
 from training.network.model import Logits
 from training.network.preprocess import Preprocess
 
 
-class PrecisionError(ValueError):
+class PrecisionError(UserError, ValueError):
     """Weights are not exactly representable in half precision, so storing them so would change the answers."""
 
 

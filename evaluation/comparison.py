@@ -7,7 +7,6 @@ Reads what Report.write_csv wrote; exits with status 1 where two stages differ b
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
+from contract import program
 from contract.files import replacing
 from evaluation.metrics import HEADLINE, METRICS
 from evaluation.text import markdown_table
@@ -93,7 +93,4 @@ def main(config: ComparisonConfig) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(ComparisonConfig)))
-    except (OSError, KeyError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    program.run(lambda: main(tyro.cli(ComparisonConfig)), also=(KeyError, ValueError))

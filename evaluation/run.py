@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from contract.program import UserError
 from contract.samples import Protocol, Role, Samples, load_samples
 from contract.spec import Images, Predictions
 from evaluation.metrics import Report, score
@@ -22,7 +23,7 @@ Predict = Callable[[Images], Predictions]  # uint8 [n, 128, 128, 3] -> Predictio
 PredictStream = Callable[[Iterable[Images]], Iterable[Predictions]]  # all batches at once, answered in order
 
 
-class EvaluationError(ValueError):
+class EvaluationError(UserError, ValueError):
     """The model's answers cannot be scored: some are not finite."""
 
 

@@ -33,6 +33,7 @@ grpc.experimental.gevent.init_gevent()  # before any channel
 
 from clients import Circuit, FaceAttributesClient, FaceAttributesError, ModelStatistics, Wire  # noqa: E402
 from clients.command_line import ServerConnection  # noqa: E402
+from contract.program import UserError  # noqa: E402
 from contract.spec import ENSEMBLE_NAME, GRPC_PORT, HTTP_PORT  # noqa: E402
 from loadtest.faces import Picture, Pictures, load_pictures  # noqa: E402
 from loadtest.users import conditions, shapes  # noqa: E402  (of shapes the module: locust applies any class it can see)
@@ -188,7 +189,7 @@ def prepare(environment: locust.env.Environment, **_: Any) -> None:
             served(environment)
         if options.shape != "steady":
             set_shape(environment)
-    except (FaceAttributesError, ValueError, OSError) as error:
+    except (UserError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     Recording(environment, statistics=lambda: statistics(environment), on_complete=lambda r: complete(environment, r))
 
@@ -216,7 +217,7 @@ def _ensemble(wire: Wire) -> tuple[str, ...]:
 def statistics(environment: locust.env.Environment) -> tuple[ModelStatistics, ...]:
     """Return the server's counters; none where it does not answer, which the requests' errors will tell."""
     with suppress(FaceAttributesError), open_client(users_of(environment)[0], environment.parsed_options) as client:
-        return client.health().models
+        return client.statistics()
     return ()
 
 

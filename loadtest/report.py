@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import html
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,7 @@ from typing import Annotated
 import pandas as pd
 import tyro
 
+from contract import program
 from contract.files import replacing
 from loadtest.table import write_table
 from loadtest.users.measurement import Measurement, errors, summary, where_time_goes
@@ -145,7 +145,4 @@ def main(config: ReportConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(ReportConfig))
-    except (OSError, KeyError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    program.run(lambda: main(tyro.cli(ReportConfig)), also=(KeyError, ValueError))

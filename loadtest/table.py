@@ -9,13 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from contract.files import replacing
+from contract.program import UserError
 from loadtest.generator.closed_loop import Load
 
 IN_FLIGHT, ROUND = "in_flight", "round"
 THROUGHPUT, P50, P99, ERRORS = "images_per_s", "p50_ms", "p99_ms", "errors"
 
 
-class ConditionsError(ValueError):
+class ConditionsError(UserError, ValueError):
     """Rows were measured under other conditions; the message says which, and what to do."""
 
 

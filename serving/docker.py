@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from contract import program
 from contract.spec import GRPC_PORT, HTTP_PORT, METRICS_PORT
-from serving.errors import ServingError, SetupError
+from serving.errors import SetupError
 from serving.launch import LOOPBACK, PROJECT, Launch, Ports
 from serving.versions import DOCKERFILE, TRITON_RELEASE
 
@@ -73,9 +74,4 @@ def build_engine(arguments: list[str]) -> int:
 if __name__ == "__main__":
     if sys.argv[1:2] != ["build-engine"]:
         sys.exit(f"usage: python -m serving.docker build-engine [options of convert.build_engine]\n{__doc__}")
-    try:
-        sys.exit(build_engine(sys.argv[2:]))
-    except ServingError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    program.run(lambda: build_engine(sys.argv[2:]))

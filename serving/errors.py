@@ -6,8 +6,12 @@ ServingError
 └── StartError        the server was started and did not come up
 """
 
+from __future__ import annotations
 
-class ServingError(RuntimeError):
+from contract.program import UserError
+
+
+class ServingError(UserError, RuntimeError):
     """Base of the errors of this package."""
 
 

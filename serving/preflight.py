@@ -7,13 +7,13 @@ TensorRT itself refuses a plan only after the server has started, and names neit
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
+from contract import program
 from contract.gpu import GpuError, visible_gpus
 from contract.repository import (
     ONNX_NAME,
@@ -26,7 +26,7 @@ from contract.repository import (
     read_model_config,
     served_version,
 )
-from serving.errors import PreflightError, ServingError, SetupError
+from serving.errors import PreflightError, SetupError
 from serving.versions import TENSORRT_VERSION
 
 
@@ -163,7 +163,4 @@ def main(config: PreflightConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(PreflightConfig))
-    except ServingError as error:
-        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
+    program.run(lambda: main(tyro.cli(PreflightConfig)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,8 +17,9 @@ from tempfile import TemporaryDirectory
 
 import tyro
 
+from contract import program
 from contract.repository import copy_with_model
-from serving.errors import ServingError, SetupError, StartError
+from serving.errors import SetupError, StartError
 from serving.server import ServerOptions, TritonServer, wait_for
 
 
@@ -84,9 +84,4 @@ def run_command(command: str, server: TritonServer) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(RunConfig)))
-    except ServingError as error:
-        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
-    except KeyboardInterrupt:  # while it started, or while the command ran
-        sys.exit(130)
+    program.run(lambda: main(tyro.cli(RunConfig)))

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from contract.program import UserError
 from contract.samples import Protocol
 from training.batches.augmentation import Augmentation
 
 MIN_SIDE_PX = 32  # where the network's last stage sees one pixel
 
 
-class SettingsError(ValueError):
+class SettingsError(UserError, ValueError):
     """The settings do not fit together; the message says which to change."""
 
 

@@ -7,17 +7,16 @@ With several manifests every dataset is evaluated by itself.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import tyro
 
-from contract.samples import ManifestError
+from contract import program
 from contract.spec import Images, Predictions
-from evaluation.run import EvaluationError, EvaluationOptions, Predict, batchwise, run
-from training.network.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from evaluation.run import EvaluationOptions, Predict, batchwise, run
+from training.network.checkpoint import Checkpoint, load_checkpoint
 from training.network.preprocess import Preprocess
 
 
@@ -53,7 +52,4 @@ def main(config: EvaluateConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(EvaluateConfig))
-    except (ManifestError, CheckpointError, EvaluationError) as error:
-        sys.exit(f"error: {error}")
+    program.run(lambda: main(tyro.cli(EvaluateConfig)))

@@ -9,7 +9,6 @@ run of several resolutions is measured at each. Nothing is trained that stays.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,15 +22,14 @@ import tyro
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
+from contract import program
 from contract.files import replacing
-from contract.samples import ManifestError
 from training.batches.dataset import GATHER, Batches
-from training.config import SettingsError, TrainConfig
+from training.config import TrainConfig
 from training.loop.hardware import device_name, peak_memory_gib, peak_share
 from training.loop.history import EpochSums
 from training.loop.step import AUGMENT
 from training.loop.trainer import Trainer
-from training.network.checkpoint import CheckpointError
 from training.network.distributed import Ranks, local_device, started_ranks
 from training.recipes import recipe_of
 
@@ -217,7 +215,4 @@ def parse(arguments: Sequence[str] | None = None) -> ProfileConfig:
 
 
 if __name__ == "__main__":
-    try:
-        main(parse())
-    except (ManifestError, CheckpointError, SettingsError) as error:
-        sys.exit(f"error: {error}")
+    program.run(lambda: main(parse()))

@@ -6,22 +6,23 @@ python -m training.release --checkpoint runs/train/best.safetensors --manifest d
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import tyro
 
-from contract.samples import ManifestError, load_samples
+from contract import program
+from contract.program import UserError
+from contract.samples import load_samples
 from contract.spec import Predictions
 from evaluation.agreement import check_answers, describe, excesses
 from evaluation.limits import RELEASE
 from training.evaluate import predictor
-from training.network.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from training.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
-class ReleaseError(RuntimeError):
+class ReleaseError(UserError, RuntimeError):
     """The rounded weights do not answer as the trained ones; the file is removed."""
 
 
@@ -57,7 +58,4 @@ def main(config: ReleaseConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(ReleaseConfig))
-    except (ManifestError, CheckpointError, ReleaseError) as error:
-        sys.exit(f"error: {error}")
+    program.run(lambda: main(tyro.cli(ReleaseConfig)))

@@ -7,7 +7,6 @@ A dataset of several gets a section and files of its own, named after its folder
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +14,18 @@ from pathlib import Path
 import torch
 import tyro
 
+from contract import program
 from contract.files import replacing
-from contract.samples import ManifestError, Protocol, load_samples, read_manifest
+from contract.samples import Protocol, load_samples, read_manifest
 from evaluation.diagnosis.written import DIAGNOSIS_NAME, Drawn, write_diagnosis
 from evaluation.metrics import Report
 from evaluation.plots import plot_age_groups
-from evaluation.run import Evaluated, EvaluationError, batchwise, dataset_names, evaluate
+from evaluation.run import Evaluated, batchwise, dataset_names, evaluate
 from training import report_sections as sections
 from training.evaluate import best_device, predictor
 from training.loop.history import read_history
 from training.loop.plots import plot_history
-from training.network.checkpoint import BEST_NAME, Checkpoint, CheckpointError, load_checkpoint
+from training.network.checkpoint import BEST_NAME, Checkpoint, load_checkpoint
 
 REPORT_NAME = "result_training.md"
 DIAGNOSIS_FOLDER = "diagnosis"  # in the run's folder
@@ -141,7 +141,4 @@ def main(config: ReportConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(ReportConfig))
-    except (ManifestError, CheckpointError, EvaluationError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    program.run(lambda: main(tyro.cli(ReportConfig)))

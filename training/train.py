@@ -11,14 +11,10 @@ unbroken one.
 from __future__ import annotations
 
 import shutil
-import sys
 
-from contract.samples import ManifestError
-from training.config import SettingsError, TrainConfig
-from training.loop.interruption import NonFiniteLossError
-from training.loop.state import StateError
+from contract import program
+from training.config import TrainConfig
 from training.loop.trainer import Trainer
-from training.network.checkpoint import CheckpointError
 from training.network.distributed import Ranks, is_main_process, local_device, started_ranks
 from training.recipes import parse_config
 from training.report import write_report
@@ -53,16 +49,7 @@ def _introduction(trainer: Trainer, ranks: Ranks) -> str:
     )
 
 
-def main() -> None:
-    try:
-        train(parse_config())
-    except (ManifestError, CheckpointError, SettingsError, StateError, NonFiniteLossError) as error:
-        sys.exit(f"error: {error}" if is_main_process() else 1)
-    except KeyboardInterrupt:
-        if is_main_process():
-            print("stopped; the same command continues from here", file=sys.stderr)
-        sys.exit(130)
-
-
 if __name__ == "__main__":
-    main()
+    program.run(
+        lambda: train(parse_config()), stopped="stopped; the same command continues from here", say=is_main_process()
+    )

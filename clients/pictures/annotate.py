@@ -7,9 +7,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from clients.errors import InvalidImage
+from clients.inputs import encoded_bytes
 from clients.messages import DetectedFace, FaceAttributes
 from contract.files import replacing
-from contract.images import to_srgb, upright_photo
+from contract.images import ImageError, to_srgb, upright_photo
 
 SIDE_PX = 384  # smaller pictures are enlarged to this, so that the text is readable
 BOX_PX = 96  # so are pictures whose smallest face is smaller than this, up to the largest size
@@ -22,9 +24,13 @@ def annotate(image: Path | bytes, found: FaceAttributes | Sequence[DetectedFace]
     """Write the picture, upright, to `target` with the result on it.
 
     found: the faces of a photo, each of which gets a box and a label, or the attributes of the face that the picture
-    is, which get a band at its foot.
+    is, which get a band at its foot. Raises InvalidImage where the picture cannot be decoded (any more), OSError where
+    it cannot be written.
     """
-    picture = to_srgb(upright_photo(image if isinstance(image, bytes) else image.read_bytes()))
+    try:
+        picture = to_srgb(upright_photo(encoded_bytes(image)))
+    except ImageError as error:
+        raise InvalidImage(str(error)) from error
     smallest = [min(_sides(face.box)) for face in found] if isinstance(found, Sequence) else []
     wanted = max(1.0, SIDE_PX / min(picture.size), BOX_PX / max(min(smallest, default=BOX_PX), 1))
     scale = min(MAX_SIDE_PX / max(picture.size), wanted)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from contract.files import files_below
+
 STDIN = "-"
 # Of a folder's files; a file named is read whatever it is.
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".avif", ".heic", ".heif"}
@@ -32,7 +34,7 @@ def _expand(argument: str) -> Iterator[Source]:
         return
     path = Path(argument)
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        found = files_below(path, SUFFIXES)
     elif path.exists():
         found = [path]  # before globs, as a name may hold brackets
     else:

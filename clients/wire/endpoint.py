@@ -1,14 +1,16 @@
-"""Where a server is and how to reach it: address, deadline, headers, TLS files. No I/O."""
+"""Where a server is and how to reach it: address, time, headers, TLS files. No I/O."""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from clients.errors import InvalidInput
+from clients.calls import Call
+from clients.errors import DeadlineExceeded, InvalidInput
 from contract.spec import GRPC_PORT, HTTP_PORT
 
 SCHEMES = ("grpc", "grpcs", "http", "https")
@@ -60,6 +62,18 @@ class Endpoint:
     @property
     def is_grpc(self) -> bool:
         return self.scheme.startswith("grpc")
+
+    def seconds_left(self, call: Call) -> float:
+        """Return how long a call may still take. Raises DeadlineExceeded."""
+        if call.deadline is None:
+            return self.timeout_s
+        if (left_s := call.deadline - time.monotonic()) <= 0:
+            raise DeadlineExceeded(f"{self.url}: no answer within {self.timeout_s} s")
+        return left_s
+
+    def microseconds_left(self, call: Call) -> int:
+        """Return the same as Triton's request parameter `timeout` has it, by which a server drops what is too late."""
+        return max(1, int(1e6 * self.seconds_left(call)))  # 0 would be none
 
 
 def _parse(url: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+import threading
 from typing import Any
 
 import grpc
@@ -11,6 +11,7 @@ from tritonclient.grpc import InferResult, service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from tritonclient.utils import serialize_byte_tensor
 
+from clients.calls import ALL_OUTPUTS, INFER, MODEL_CONFIG, Call, Reply, Tensor, check_id
 from clients.errors import (
     AccessDenied,
     ClientClosed,
@@ -21,16 +22,22 @@ from clients.errors import (
     ModelNotFound,
     ServerError,
     ServerUnavailable,
+    error_class,
 )
-from clients.messages import ALL_OUTPUTS, INFER, MODEL_CONFIG, Call, Reply, Tensor
 from clients.wire.endpoint import Endpoint
+from clients.wire.forks import LoopBound, leave_to_parent, start_anew_after_fork
 
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    # Finds a dead peer behind a silent link; servers allow no more than one ping in 5 minutes idle.
-    ("grpc.keepalive_time_ms", 30_000),
+    # Receiving stays at gRPC's default of 4 MiB: a reply of ours is small, and one without end would fill the memory.
+    # Finds a dead peer behind a silent link. A server ends a connection ("too many pings") that is pinged more often
+    # than every 5 minutes while it works on a long call; what is sent and not acknowledged ends it after the timeout.
+    ("grpc.keepalive_time_ms", 330_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    (
+        "grpc.use_local_subchannel_pool",
+        1,
+    ),  # a forked child's connection would else be its parent's
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),  # gRPC's default of two minutes would outlast a server's restart by far
     ("grpc.enable_http_proxy", 0),  # as with http://: the address given is the one connected to
@@ -53,21 +60,38 @@ class GrpcTransport:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._channel = _open_channel(grpc, endpoint, _credentials(endpoint))
-        self._stub = GRPCInferenceServiceStub(self._channel)
+        self._credentials = _credentials(endpoint)
+        self.start_anew()
+        start_anew_after_fork(self)
+
+    def start_anew(self) -> None:
+        """Also in a forked child, where a channel that only the parent may close is left alone."""
+        if "_channel" in vars(self):
+            leave_to_parent(self._channel, self._stub)
+        self._lock = threading.Lock()
+        self._channel: Any = None
+        self._stub: Any = None
 
     def send(self, call: Call) -> Reply:
         """Return the server's reply. Raises only errors of `clients.errors`."""
-        method = getattr(self._stub, call.operation.rpc)
+        method = getattr(self._stub or self._open(), call.operation.rpc)
         try:
-            message = method(encode(call), **_call_options(self._endpoint))
+            message = method(encode(call, self._endpoint), **_call_options(call, self._endpoint))
         except grpc.RpcError as error:
             raise error_of(error, url=self._endpoint.url) from None
         return decode(call, message, url=self._endpoint.url)
 
     def close(self) -> None:
-        """Close the channel."""
-        self._channel.close()
+        """Close the channel where one was opened."""
+        if self._channel:
+            self._channel.close()
+
+    def _open(self) -> Any:
+        with self._lock:  # of threads whose first calls come together, one opens it
+            if self._stub is None:
+                self._channel = _open_channel(grpc, self._endpoint, self._credentials)
+                self._stub = GRPCInferenceServiceStub(self._channel)
+            return self._stub
 
 
 class AsyncGrpcTransport:
@@ -75,35 +99,34 @@ class AsyncGrpcTransport:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._credentials = _credentials(endpoint)
+        credentials = _credentials(endpoint)
+        self._channel: LoopBound[Any] = LoopBound(lambda: _open_channel(grpc.aio, endpoint, credentials))
+        self._stub: Any = None
+        self._stub_of: Any = None  # the channel
 
     async def send(self, call: Call) -> Reply:
         """Return the server's reply. Raises only errors of `clients.errors`."""
+        if (channel := self._channel.get()) is not self._stub_of:
+            self._stub, self._stub_of = GRPCInferenceServiceStub(channel), channel
         method = getattr(self._stub, call.operation.rpc)
         try:
-            message = await method(encode(call), **_call_options(self._endpoint))
+            message = await method(encode(call, self._endpoint), **_call_options(call, self._endpoint))
         except grpc.RpcError as error:
             raise error_of(error, url=self._endpoint.url) from None
         return decode(call, message, url=self._endpoint.url)
 
     async def close(self) -> None:
         """Close the channel where one was opened."""
-        if "_channel" in self.__dict__:
-            await self._channel.close()
-
-    @cached_property
-    def _channel(self) -> Any:
-        return _open_channel(grpc.aio, self._endpoint, self._credentials)
-
-    @cached_property
-    def _stub(self) -> Any:
-        return GRPCInferenceServiceStub(self._channel)
+        if channel := self._channel.opened:
+            await channel.close()
 
 
-def encode(call: Call) -> Any:
+def encode(call: Call, endpoint: Endpoint) -> Any:
     """Return the request message."""
     message = getattr(service_pb2, f"{call.operation.rpc}Request")(**call.fields)
     if call.tensor is not None:
+        message.id = call.id
+        message.parameters["timeout"].int64_param = endpoint.microseconds_left(call)
         _put(call.tensor, message)
     for name, value in call.parameters.items():
         message.parameters[name].double_param = value
@@ -123,6 +146,7 @@ def decode(call: Call, message: Any, *, url: str) -> Reply:
         return fields
     result = InferResult(message)
     try:
+        check_id(call, message.id)
         return {t.name: array for t in ALL_OUTPUTS if (array := result.as_numpy(t.name)) is not None}
     except Exception as error:  # tritonclient's parser lets struct.error, ValueError and others through
         raise InvalidReply(f"{url}: the reply's tensors cannot be read: {error}") from error
@@ -131,9 +155,7 @@ def decode(call: Call, message: Any, *, url: str) -> Reply:
 def error_of(rpc_error: grpc.RpcError, *, url: str) -> FaceAttributesError:
     """Return a failed call's error; the metadata sent, which may hold secrets, is not repeated in it."""
     details = rpc_error.details() or rpc_error.code().name
-    kind = _ERRORS.get(rpc_error.code(), ServerError)
-    if "protocol is restricted" in details:  # Triton answers UNAVAILABLE where a header is missing
-        kind = AccessDenied
+    kind = error_class(_ERRORS.get(rpc_error.code(), ServerError), details)
     return kind(f"{url}: {details}")
 
 
@@ -149,8 +171,8 @@ def _put(tensor: Tensor, message: Any) -> None:
         message.raw_input_contents.append(tensor.array.tobytes())
 
 
-def _call_options(endpoint: Endpoint) -> dict[str, Any]:
-    return {"timeout": endpoint.timeout_s, "metadata": tuple(endpoint.headers.items())}
+def _call_options(call: Call, endpoint: Endpoint) -> dict[str, Any]:
+    return {"timeout": endpoint.seconds_left(call), "metadata": tuple(endpoint.headers.items())}
 
 
 def _open_channel(module: Any, endpoint: Endpoint, credentials: grpc.ChannelCredentials | None) -> Any:

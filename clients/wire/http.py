@@ -1,21 +1,23 @@
-"""Calls over HTTP: a pool of HTTP/1.1 connections a client. The synchronous transport first, then the asynchronous."""
+"""Calls over HTTP: several HTTP/1.1 connections a client. The synchronous transport first, then the asynchronous."""
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
-import socket
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from email.message import Message
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-import urllib3
 from tritonclient.http import InferenceServerClient, InferInput, InferResult
 
+from clients.calls import ALL_OUTPUTS, INFER, LIVE, READY, Call, Reply, Tensor, check_id
 from clients.errors import (
     AccessDenied,
     ClientClosed,
@@ -24,13 +26,18 @@ from clients.errors import (
     InvalidInput,
     InvalidReply,
     ModelNotFound,
+    ServerBusy,
     ServerError,
     ServerUnavailable,
+    error_class,
 )
-from clients.messages import ALL_OUTPUTS, INFER, LIVE, READY, Call, Reply, Tensor
+from clients.wire.connection import CONNECTION_ERRORS, Connections, check_size
 from clients.wire.endpoint import Endpoint
+from clients.wire.forks import LoopBound
 
 MAX_CONNECTIONS = 64
+
+Headers = Mapping[str, str] | Message  # read without regard to case
 
 _PROBES = {LIVE: "live", READY: "ready"}  # answered with a status alone
 _ERRORS: dict[int, type[FaceAttributesError]] = {
@@ -41,6 +48,7 @@ _ERRORS: dict[int, type[FaceAttributesError]] = {
     408: DeadlineExceeded,
     409: InvalidInput,
     413: InvalidInput,
+    429: ServerBusy,
     499: ClientClosed,
     502: ServerUnavailable,
     503: ServerUnavailable,
@@ -49,43 +57,38 @@ _ERRORS: dict[int, type[FaceAttributesError]] = {
 
 
 class HttpTransport:
-    """A pool shared by all threads.
+    """Connections shared by all threads.
 
-    urllib3 rather than tritonclient's own HTTP client, which is bound to the gevent hub of one thread.
+    http.client rather than tritonclient's own HTTP client, which is bound to the gevent hub of one thread.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        tls = {"ssl_context": _ssl_context(endpoint)} if endpoint.scheme == "https" else {}
-        self._pool = urllib3.connection_from_url(
-            endpoint.url,
-            maxsize=MAX_CONNECTIONS,
-            timeout=urllib3.Timeout(total=endpoint.timeout_s),
-            retries=False,  # the client retries, by one policy for every transport
-            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)],
-            **tls,
-        )
+        tls = _ssl_context(endpoint) if endpoint.scheme == "https" else None
+        self._connections = Connections(endpoint.authority, tls)
 
     def send(self, call: Call) -> Reply:
         """Return the server's reply. Raises only errors of `clients.errors`."""
-        url, request = self._endpoint.url, encode(call, self._endpoint)
-        try:
-            response = self._pool.request(
-                request.method, f"/{request.path}", body=request.body, headers=request.headers
+        deadline = time.monotonic() + self._endpoint.seconds_left(call)
+        request = encode(call, self._endpoint)
+        with _errors_of_ours(self._endpoint, on_loss=self._connections.drop_idle):
+            connection, status, headers, body = self._connections.request(
+                request.method, f"/{request.path}", request.body, request.headers, deadline=deadline
             )
-        except urllib3.exceptions.NewConnectionError as error:  # a TimeoutError to urllib3, but nothing was sent
-            raise ServerUnavailable(f"{url}: no connection: {error}") from None
-        except urllib3.exceptions.TimeoutError:
-            raise DeadlineExceeded(f"{url}: no answer within {self._endpoint.timeout_s} s") from None
-        except urllib3.exceptions.ClosedPoolError:
-            raise ClientClosed(f"{url}: the client was closed during the call") from None
-        except urllib3.exceptions.HTTPError as error:
-            raise ServerUnavailable(f"{url}: {error}") from None
-        return decode(call, response.status, response.headers, response.data, url=url)
+            try:
+                reply = decode(call, status, headers, body, url=self._endpoint.url)
+            except InvalidReply:  # perhaps another call's: what follows on this connection would be too
+                connection.close()
+                raise
+            except FaceAttributesError:
+                self._connections.give_back(connection)
+                raise
+            self._connections.give_back(connection)
+        return reply
 
     def close(self) -> None:
-        """Close the pool."""
-        self._pool.close()
+        """Close the connections."""
+        self._connections.close()
 
 
 class AsyncHttpTransport:
@@ -94,37 +97,65 @@ class AsyncHttpTransport:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._ssl = _ssl_context(endpoint) if endpoint.scheme == "https" else True
+        self._session: LoopBound[aiohttp.ClientSession] = LoopBound(self._open_session)
 
     async def send(self, call: Call) -> Reply:
         """Return the server's reply. Raises only errors of `clients.errors`."""
-        url, request = self._endpoint.url, encode(call, self._endpoint)
-        try:
-            async with self._session.request(
-                request.method,
-                f"{url}/{request.path}",
-                data=request.body,
-                headers=request.headers,
-                allow_redirects=False,
-            ) as response:
-                body = await response.read()
-        except TimeoutError:
-            raise DeadlineExceeded(f"{url}: no answer within {self._endpoint.timeout_s} s") from None
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise ServerUnavailable(f"{url}: {error or type(error).__name__}") from None
-        return decode(call, response.status, response.headers, body, url=url)
+        session, url = self._session.get(), self._endpoint.url
+        seconds_left = self._endpoint.seconds_left(call)
+        request = encode(call, self._endpoint)
+        with _errors_of_ours(self._endpoint):
+            async with (
+                asyncio.timeout(seconds_left),
+                session.request(
+                    request.method,
+                    f"{url}/{request.path}",
+                    data=request.body,
+                    headers=request.headers,
+                    allow_redirects=False,
+                ) as response,
+            ):
+                reply = decode(call, response.status, response.headers, await _body(response), url=url)
+        return reply
 
     async def close(self) -> None:
         """Close the pool where one was opened."""
-        if "_session" in self.__dict__:
-            await self._session.close()
+        if session := self._session.opened:
+            await session.close()
+            await asyncio.sleep(
+                0
+            )  # connections of unfinished calls end in the loop's next round, which may be its last
 
-    @cached_property
-    def _session(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self._ssl),
-            timeout=aiohttp.ClientTimeout(total=self._endpoint.timeout_s),
+            timeout=aiohttp.ClientTimeout(),  # none: asyncio's is exact, while these are rounded up to seconds
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
         )
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """Read no more than a reply may have. Raises InvalidReply."""
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        check_size(len(body))
+    return bytes(body)
+
+
+@contextmanager
+def _errors_of_ours(endpoint: Endpoint, on_loss: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Raise what the libraries raise as errors of `clients.errors`; `on_loss` is called when a connection broke."""
+    try:
+        yield
+    except FaceAttributesError:  # some are OSErrors too
+        raise
+    except TimeoutError:
+        raise DeadlineExceeded(f"{endpoint.url}: no answer within {endpoint.timeout_s} s") from None
+    except (*CONNECTION_ERRORS, aiohttp.ClientError) as error:
+        on_loss()
+        raise ServerUnavailable(f"{endpoint.url}: {error or type(error).__name__}") from None
 
 
 @dataclass(frozen=True)
@@ -140,13 +171,16 @@ class HttpRequest:
 def encode(call: Call, endpoint: Endpoint) -> HttpRequest:
     """Return the request's method, path, body and headers."""
     path = call.operation.path.format(**{name: quote(str(value), safe="") for name, value in call.fields.items()})
+    headers = {**endpoint.headers, "Accept-Encoding": "identity"}  # what unpacks could fill the memory
     if call.tensor is None:
         body = json.dumps(dict(call.fields)).encode() if call.operation.http_method == "POST" else None
-        return HttpRequest(call.operation.http_method, path, body, endpoint.headers)
+        return HttpRequest(call.operation.http_method, path, body, headers)
     body, json_bytes = InferenceServerClient.generate_request_body(
-        [_input(call.tensor)], parameters=dict(call.parameters) or None
+        [_input(call.tensor)],
+        request_id=call.id,
+        timeout=endpoint.microseconds_left(call),
+        parameters=dict(call.parameters) or None,
     )
-    headers = {**endpoint.headers, "Accept-Encoding": "identity"}  # 40 bytes a face are not worth compressing
     if json_bytes is not None:
         headers["Inference-Header-Content-Length"] = str(json_bytes)
     if endpoint.compress:
@@ -155,15 +189,18 @@ def encode(call: Call, endpoint: Endpoint) -> HttpRequest:
     return HttpRequest("POST", path, body, headers)
 
 
-def decode(call: Call, status: int, headers: Mapping[str, str], body: bytes, *, url: str) -> Reply:
+def decode(call: Call, status: int, headers: Headers, body: bytes, *, url: str) -> Reply:
     """Return the reply's arrays or fields. Raises the error that the status stands for."""
     if call.operation in _PROBES:
         return {_PROBES[call.operation]: status == 200}
     if status != 200:
-        raise _ERRORS.get(status, ServerError)(f"{url}: {_message(status, body)}")
+        words = _message(status, body)
+        raise error_class(_ERRORS.get(status, ServerError), words)(f"{url}: {words}")
+    if (encoding := headers.get("Content-Encoding", "identity")) != "identity":
+        raise InvalidReply(f"{url}: the reply is compressed ({encoding}), which was not asked for")
     try:
         if call.operation is INFER:
-            return _arrays(headers, body)
+            return _arrays(call, headers, body)
         fields = json.loads(body) if body else {}
     except Exception as error:  # tritonclient's parser lets struct.error, KeyError and others through
         raise InvalidReply(f"{url}: the reply to {call.operation.path} cannot be read: {error}") from error
@@ -179,9 +216,10 @@ def _input(tensor: Tensor) -> InferInput:
     return wire.set_data_from_numpy(tensor.array)
 
 
-def _arrays(headers: Mapping[str, str], body: bytes) -> Reply:
+def _arrays(call: Call, headers: Headers, body: bytes) -> Reply:
     json_bytes = headers.get("Inference-Header-Content-Length")
     result = InferResult.from_response_body(body, header_length=json_bytes)
+    check_id(call, result.get_response().get("id", ""))
     return {t.name: array for t in ALL_OUTPUTS if (array := result.as_numpy(t.name)) is not None}
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clients.calls import REGISTER_REGION, UNREGISTER_REGION, Call, RegionSlice, Reply
 from clients.errors import (
     DeadlineExceeded,
     FaceAttributesError,
@@ -31,7 +32,7 @@ from clients.errors import (
     ServerUnavailable,
     SharedMemoryWarning,
 )
-from clients.messages import REGISTER_REGION, UNREGISTER_REGION, Call, RegionSlice, Reply
+from clients.wire.forks import start_anew_after_fork
 from clients.wire.grpc import AsyncGrpcTransport, GrpcTransport
 from clients.wire.http import AsyncHttpTransport, HttpTransport
 from contract.spec import IMAGE, MAX_BATCH_SIZE, MODEL_NAME, Images
@@ -54,7 +55,7 @@ class SharedMemoryTransport:
         with self._shared.noticing_loss():
             if not carries_images(call):
                 return self._transport.send(call)
-            for registering in self._shared.registration():
+            for registering in self._shared.registration(call.deadline):
                 with self._shared.outcome_of(registering):
                     self._transport.send(registering)
             with self._shared.lend(call) as lent:
@@ -80,7 +81,7 @@ class AsyncSharedMemoryTransport:
         with self._shared.noticing_loss():
             if not carries_images(call):
                 return await self._transport.send(call)
-            for registering in self._shared.registration():
+            for registering in self._shared.registration(call.deadline):
                 with self._shared.outcome_of(registering):
                     await self._transport.send(registering)
             with self._shared.lend(call) as lent:
@@ -104,17 +105,25 @@ class SharedMemory:
 
     def __init__(self, authority: str) -> None:
         self._authority = authority
-        self._lock = threading.Lock()
         self._region: Region | None = None
-        self._registered = False
         self._refused = False
+        self.start_anew()
+        start_anew_after_fork(self)
 
-    def registration(self) -> Iterator[Call]:
+    def start_anew(self) -> None:
+        """Also in a forked child, which must not write where the parent's requests lie."""
+        if self._region:
+            self._region.leave()
+        self._lock = threading.Lock()
+        self._region = None
+        self._registered = False
+
+    def registration(self, deadline: float | None) -> Iterator[Call]:
         """Yield what the server has to be told before it reads the region, each to be sent within `outcome_of`."""
         if self._registered or self._refused:
             return
         for name in remove_dead_regions(self._authority):
-            yield Call(UNREGISTER_REGION, {"name": name})
+            yield Call(UNREGISTER_REGION, {"name": name}, deadline=deadline)
         try:
             with self._lock:  # of threads whose first requests come together, one makes it
                 self._region = self._region or Region(self._authority)
@@ -122,7 +131,7 @@ class SharedMemory:
             self._refuse(error)
         if not self._refused and (region := self._region):
             fields: dict[str, str | int] = {"name": region.name, "key": f"/{region.name}", "offset": 0}
-            yield Call(REGISTER_REGION, fields | {"byte_size": BYTES})
+            yield Call(REGISTER_REGION, fields | {"byte_size": BYTES}, deadline=deadline)
 
     @contextmanager
     def outcome_of(self, call: Call) -> Iterator[None]:
@@ -207,6 +216,10 @@ class Region:
             yield RegionSlice(self.name, offset, images.nbytes)
         finally:
             self._free.append(slot)
+
+    def leave(self) -> None:
+        """In a forked child: let go of it, which takes neither the file nor the lock from the parent."""
+        self._unlock()
 
     def close(self) -> None:
         """Remove the file; its memory goes when the server and the last request let go of it."""

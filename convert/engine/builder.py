@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, SupportsInt
 from tqdm import tqdm
 
 from contract.files import replacing
+from contract.program import UserError
 from contract.spec import IMAGE
 from convert.engine import library
 from convert.engine.layer_types import ParsedLayer, ParsedNetwork, TypeProof, prove_types
@@ -31,7 +32,7 @@ VERSION: str = trt.__version__
 NAME = f"{TRAITS.title} {VERSION}"
 
 
-class BuildError(RuntimeError):
+class BuildError(UserError, RuntimeError):
     """The library refused the model or the settings; the message holds everything that it said."""
 
 

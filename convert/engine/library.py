@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal
 
+from contract.program import UserError
 from convert.engine.options import BuildOptions, BuildOptionsError
 
 Library = Literal["tensorrt", "tensorrt-rtx"]
 
 
-class LibraryUnavailableError(RuntimeError):
+class LibraryUnavailableError(UserError, RuntimeError):
     """The library is not installed; the message says where to build, or how to install it."""
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from contract.program import UserError
 from contract.repository import Profile, read_model_config
 from contract.spec import MAX_BATCH_SIZE
 
 
-class BuildOptionsError(ValueError):
+class BuildOptionsError(UserError, ValueError):
     """The settings cannot give an engine that the server loads; found before the build, not by a failed load."""
 
 

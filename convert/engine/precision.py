@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from contract.program import UserError
+
 Layer = Mapping[str, Any]
 
 _TYPE = re.compile(r"\b(FP32|Float|FP16|Half|BF16|BFloat16|FP8|Int8)\b", re.IGNORECASE)
@@ -24,7 +26,7 @@ _NO_ARITHMETIC = {"Reformat", "NoOp", "Constant", "Shuffle", "Signal", "Wait"}
 _CONVOLVES = re.compile("conv|gemm|correlation", re.IGNORECASE)
 
 
-class PrecisionError(RuntimeError):
+class PrecisionError(UserError, RuntimeError):
     """The engine does not compute as its ONNX model states, or does not say how it computes."""
 
 

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
+from contract.program import UserError
 from contract.spec import IMAGE, OUTPUTS, TensorSpec
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -19,7 +20,7 @@ _PRECISION_OF: dict[int, str] = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16:
 _DTYPE_OF: dict[int, str] = {TensorProto.UINT8: "UINT8", TensorProto.FLOAT: "FP32"}
 
 
-class SourceModelError(ValueError):
+class SourceModelError(UserError, ValueError):
     """The ONNX model is not one to build this engine from; the message says what to export instead."""
 
 

@@ -9,13 +9,14 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from contract.headers import HeadersError, read_headers
+from contract.program import UserError
 from contract.spec import GRPC_PORT, MODEL_NAME
 
 _OPTIONS = [("grpc.enable_http_proxy", 0)]  # as in clients: the address given is the one connected to
 _SCHEMES = {"grpc": False, "grpcs": True}  # and whether over TLS
 
 
-class ModelControlError(RuntimeError):
+class ModelControlError(UserError, RuntimeError):
     """The server did not load the version; what it served before, it still serves."""
 
 

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from contract.program import UserError
 from contract.repository import RepositoryError, read_model_config, version_numbers
 
 ROLLED_BACK = "rolled-back-"
 
 
-class VersionError(RuntimeError):
+class VersionError(UserError, RuntimeError):
     """The repository has no version to replace or to go back to, or serves another than the highest."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from contract.files import replacing
+from contract.files import ANY_NAME, replacing
 from contract.samples import Samples
 from contract.spec import EMOTIONS, Predictions
 from evaluation.diagnosis import worst
@@ -49,7 +49,7 @@ def write_diagnosis(
         for name, found in drawn.items()
     ]
     with replacing(folder / DIAGNOSIS_NAME) as temporary:
-        temporary.write_text("\n\n".join([f"# {title}", *sections]) + "\n", encoding="utf-8")
+        temporary.write_text("\n\n".join([f"# {title}", *sections]) + "\n", encoding="utf-8", errors=ANY_NAME)
     return drawn
 
 
@@ -58,7 +58,7 @@ def _write(predictions: Predictions, samples: Samples, folder: Path, suffix: str
     diagnosis = diagnose(predictions, samples)
     for stem, table in _tables(diagnosis, predictions, samples.table["id"].tolist()):
         with replacing(folder / f"{stem}{suffix}.csv") as temporary:
-            table.to_csv(temporary, index=False)
+            table.to_csv(temporary, index=False, errors=ANY_NAME)
     pictures = [
         *_plots(diagnosis, predictions, samples, folder, suffix),
         *_sheets(diagnosis, samples, folder, suffix),

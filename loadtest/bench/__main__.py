@@ -9,7 +9,6 @@ every row.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,15 +20,13 @@ import pandas as pd
 import tyro
 from tqdm import tqdm
 
+from contract import program
 from contract.repository import copy_with_model
 from loadtest.bench.conditions import conditions
-from loadtest.bench.engine_speed import EngineError
 from loadtest.bench.report import write_report
 from loadtest.bench.rows import Row, RunningServer, engine_rows, served_rows
 from loadtest.faces import Pictures, load_pictures
-from loadtest.generator.closed_loop import LoadError
 from loadtest.table import read_rows_to_continue, write_table
-from serving.errors import ServingError
 from serving.server import ANY_PORTS, TritonServer
 
 
@@ -85,7 +82,4 @@ def running_server(repository: Path, model: Path) -> Iterator[RunningServer]:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(BenchConfig))
-    except (LoadError, EngineError, ServingError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    program.run(lambda: main(tyro.cli(BenchConfig)), also=(ValueError,))

@@ -18,13 +18,14 @@ import numpy as np
 import openvino
 import tyro
 
+from contract.program import UserError
 from contract.spec import IMAGE
 
 PROJECT = Path(__file__).resolve().parents[2]
 ONE_IMAGE = (1, *IMAGE.dims)
 
 
-class EngineError(RuntimeError):
+class EngineError(UserError, RuntimeError):
     """The engine could not be measured; the message has its own last words."""
 
 

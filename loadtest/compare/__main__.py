@@ -10,7 +10,6 @@ report.png.
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ import pandas as pd
 import tyro
 from tqdm import tqdm
 
+from contract import program
 from contract.spec import Images, Predictions
 from loadtest.compare.conditions import conditions_of
 from loadtest.compare.contestants import OURS, CompareConfig, Contestant, Precision, contestants_of
@@ -27,9 +27,7 @@ from loadtest.compare.endpoints import Endpoint
 from loadtest.compare.peer_server import PEERS, PeerError
 from loadtest.compare.report import write_report
 from loadtest.faces import load_pictures
-from loadtest.generator.closed_loop import LoadError
 from loadtest.table import IN_FLIGHT, ROUND, columns_of, write_table
-from serving.errors import ServingError
 
 CHECKED_FACES = 16  # whose answers are compared before a server is measured
 # Between runtimes, and for INT8 between two files that were quantized differently.
@@ -146,7 +144,4 @@ def main(config: CompareConfig) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(CompareConfig)))
-    except (PeerError, ServingError, LoadError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    program.run(lambda: main(tyro.cli(CompareConfig)), also=(ValueError,))

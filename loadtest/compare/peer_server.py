@@ -21,6 +21,7 @@ from typing import Self
 import numpy as np
 import psutil
 
+from contract.program import UserError
 from contract.spec import IMAGE
 from loadtest.compare.endpoints import Endpoint, JsonEndpoint, TritonEndpoint
 from loadtest.processes import family, processor_time_s
@@ -33,7 +34,7 @@ POLL_S = 0.1
 LOG_LINES = 15  # of a peer that failed: enough for the end of a traceback
 
 
-class PeerError(RuntimeError):
+class PeerError(UserError, RuntimeError):
     """A peer is not installed, did not start, or answers wrongly; the message says why, with the end of its log."""
 
 

@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from contract import program
 from contract.files import replacing
 from evaluation.text import markdown_table
 from loadtest.compare.contestants import OURS
@@ -160,6 +161,11 @@ def write_report(measurements: pd.DataFrame, folder: Path, conditions: Mapping[s
     return text
 
 
+def main(table: Path) -> None:
+    """Report what a comparison measured, beside its table."""
+    measurements, conditions = read_table(table)
+    print(write_report(measurements, table.parent, conditions))
+
+
 if __name__ == "__main__":
-    measurements, conditions = read_table(path := Path(sys.argv[1]))
-    print(write_report(measurements, path.parent, conditions))
+    program.run(lambda: main(Path(sys.argv[1])), also=(KeyError, ValueError))

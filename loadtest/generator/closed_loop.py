@@ -23,6 +23,7 @@ import numpy as np
 import tritonclient.grpc
 from numpy.typing import NDArray
 
+from contract.program import UserError
 from contract.spec import Images, check_images
 from loadtest.generator.connections import GRPC_OPTIONS
 from loadtest.generator.payloads import check_grpc_answer, encoded_request, shared_request, tensor_request
@@ -31,7 +32,7 @@ from loadtest.generator.process import Job
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-class LoadError(RuntimeError):
+class LoadError(UserError, RuntimeError):
     """The load could not be made at all; the message has the generator's own last words."""
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import shutil
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,13 +22,14 @@ import tyro
 from google.protobuf import text_format
 from tqdm import tqdm
 
+from contract import program
 from contract.repository import copy_with_model
 from contract.spec import Images
 from loadtest.faces import load_pictures
 from loadtest.generator.closed_loop import LoadError, grpc_load
 from loadtest.sweep.choice import Choice, choose, describe, lines_to_paste, results, swept, varied
 from loadtest.sweep.conditions import conditions_of
-from loadtest.sweep.config import ConfigError, read_config, settings_of, with_settings
+from loadtest.sweep.config import read_config, settings_of, with_settings
 from loadtest.sweep.grid import GridPoint, SweepConfig, estimate_s, in_rounds, points_of
 from loadtest.sweep.plot import sweep_figure
 from loadtest.sweep.rows import MODEL, SHA256, Rows, SweepError
@@ -39,13 +39,12 @@ from loadtest.table import (
     P99,
     ROUND,
     THROUGHPUT,
-    ConditionsError,
     columns_of,
     records,
     write_table,
 )
 from loadtest.users.plots import save
-from serving.errors import ServingError, StartError
+from serving.errors import StartError
 from serving.server import ANY_PORTS, TritonServer
 
 Missing = list[tuple[int, GridPoint, list[int]]]  # round, point, and the loads that it still lacks in that round
@@ -211,9 +210,4 @@ def main(config: SweepConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(SweepConfig))
-    except (ConditionsError, ConfigError, LoadError, OSError, ServingError, SweepError) as error:
-        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    program.run(lambda: main(tyro.cli(SweepConfig)))

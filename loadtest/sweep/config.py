@@ -13,12 +13,13 @@ from pathlib import Path
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from contract.program import UserError
 from contract.repository import RepositoryError, read_model_config
 
 QUEUE_DELAY, INSTANCES = "queue_delay_us", "instances"  # settings beside the names of `parameters`
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A configuration has not what is to be set in it; the message names what it has."""
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from contract.program import UserError
 from loadtest.table import ERRORS, IN_FLIGHT, P50, P99, ROUND, THROUGHPUT, read_rows_to_continue, write_table
 
 MODEL, SHA256 = "model", "model_sha256"
 MEASURED = (THROUGHPUT, P50, P99, ERRORS, "measured_at")
 
 
-class SweepError(ValueError):
+class SweepError(UserError, ValueError):
     """The sweep cannot go on, or choose; the message says what to change."""
 
 

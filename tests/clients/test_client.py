@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from clients import ClientClosed, FaceAttributes, FaceAttributesClient, InvalidImage, InvalidInput
-from clients.messages import Call, Reply
+from clients.calls import Call, Reply
 from contract.spec import EMOTIONS, GENDERS, MAX_BATCH_SIZE, MODEL_NAME, Images, Predictions
 
 

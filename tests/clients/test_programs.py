@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from clients import FaceAttributesClient
-from clients.messages import Call, Reply
+from clients.calls import Call, Reply
 from clients.wire.endpoint import Endpoint
 from clients.wire.grpc import GrpcTransport
 from contract.samples import load_samples
@@ -124,7 +124,7 @@ def test_health_tells_versions_and_statistics(url: str) -> None:
     done = run("health", "--url", url)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.decode().splitlines()
-    assert lines[0].endswith(": live, ready")
+    assert lines[0].endswith(": live, ready, answering")
     assert {line.split("/")[0] for line in lines[2:]} == {
         "agegendernet",
         "decode_image",
@@ -135,9 +135,9 @@ def test_health_tells_versions_and_statistics(url: str) -> None:
 
 def test_health_counts_what_was_asked(url: str, pictures: Images) -> None:
     with FaceAttributesClient(url, timeout_s=60) as client:
-        before = {model.name: model for model in client.health().models}["agegendernet"]
+        before = {model.name: model for model in client.statistics()}["agegendernet"]
         client.infer(pictures[:8])
-        after = {model.name: model for model in client.health().models}["agegendernet"]
+        after = {model.name: model for model in client.statistics()}["agegendernet"]
     assert after.images == before.images + 8
     assert after.requests == before.requests + 1
     assert after.compute_ms > 0

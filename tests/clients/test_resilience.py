@@ -25,7 +25,7 @@ from clients import (
     InvalidInput,
     ServerUnavailable,
 )
-from clients.messages import INFER, MODEL_METADATA, Call, Operation, Reply
+from clients.calls import INFER, MODEL_METADATA, Call, Operation, Reply
 from contract.samples import load_samples
 from contract.spec import IMAGE, OUTPUTS, Images, Predictions
 from evaluation.run import evaluate
@@ -251,8 +251,8 @@ def test_a_restart_between_two_calls_goes_unnoticed(
 
 
 def wait_until_busy(client: FaceAttributesClient, *, images: int = 60) -> None:
-    before = client.health().models
-    while sum(m.images for m in client.health().models) - sum(m.images for m in before) < images:
+    before = client.statistics()
+    while sum(m.images for m in client.statistics()) - sum(m.images for m in before) < images:
         time.sleep(0.05)
 
 

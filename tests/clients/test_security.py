@@ -95,12 +95,15 @@ HEADERS = {"grpc": "triton-grpc-protocol-authorization", "http": "Authorization"
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_a_restricted_endpoint_opens_with_the_header(restricted_server: TritonServer, protocol: str) -> None:
     url = getattr(restricted_server, f"{protocol}_url")
-    with FaceAttributesClient(url, headers={HEADERS[protocol]: SECRET}) as client:
+    with FaceAttributesClient(url, headers={HEADERS[protocol]: SECRET}, timeout_s=60) as client:
+        assert client.statistics()
         assert client.health().models
-    with FaceAttributesClient(url) as client, pytest.raises(AccessDenied):
-        client.health()
-    with FaceAttributesClient(url, headers={HEADERS[protocol]: "wrong"}) as client, pytest.raises(AccessDenied):
-        client.health()
+    for headers in (None, {HEADERS[protocol]: "wrong"}):
+        with FaceAttributesClient(url, headers=headers, timeout_s=60) as client:
+            with pytest.raises(AccessDenied):
+                client.statistics()
+            health = client.health()  # which needs none of it
+            assert (health.well, health.models) == (True, ())
 
 
 def test_no_secret_appears_in_repr_errors_or_logs(

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import tyro
 
+from contract import program
+from contract.files import files_below
 from training.data.faces import IMAGE_SUFFIXES, MAX_AGE_YEARS, DatasetError, LabelledFace, LabelledFaces, Rejection
-from training.data.packing.pack import Duplicates, one_line_errors, pack
+from training.data.packing.pack import STOPPED, Duplicates, pack
 from training.data.splits import HashSplit
 
 LAST_FEMALE_NUMBER = 7_380  # the set's own order: women first, then men
@@ -67,10 +69,8 @@ def collect(config: AafConfig) -> LabelledFaces:
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder; pass the one that holds All-Age-Faces' pictures")
-    files = folder.resolve().rglob("[!.]*")
-    return sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+    return files_below(folder.resolve(), IMAGE_SUFFIXES)
 
 
 if __name__ == "__main__":
-    with one_line_errors("training.data.aaf"):
-        print(main(tyro.cli(AafConfig)))
+    program.run(lambda: print(main(tyro.cli(AafConfig))), stopped=STOPPED)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from contract.program import UserError
 from contract.samples import Protocol
 from contract.spec import EMOTIONS
 
@@ -15,7 +16,7 @@ MAX_AGE_YEARS = 120  # older than anyone has been, bar one
 NO_EMOTION = (math.nan,) * len(EMOTIONS)
 
 
-class DatasetError(RuntimeError):
+class DatasetError(UserError, RuntimeError):
     """No dataset can be made of what was given; the message names the cause and the remedy."""
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import tyro
 
+from contract import program
 from contract.spec import EMOTIONS
 from training.data.faces import IMAGE_SUFFIXES, DatasetError, LabelledFace, LabelledFaces, Rejection
-from training.data.packing.pack import Duplicates, one_line_errors, pack
+from training.data.packing.pack import STOPPED, Duplicates, pack
 
 # Of the published names the contract's; contempt is none of the set's classes.
 _EMOTIONS = {
@@ -83,5 +84,4 @@ def _one_hot(emotion: str) -> tuple[float, ...]:
 
 
 if __name__ == "__main__":
-    with one_line_errors("training.data.fer2013"):
-        print(main(tyro.cli(Fer2013Config)))
+    program.run(lambda: print(main(tyro.cli(Fer2013Config))), stopped=STOPPED)

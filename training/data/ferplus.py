@@ -16,9 +16,10 @@ from pathlib import Path
 
 import tyro
 
+from contract import program
 from contract.spec import EMOTIONS
 from training.data.faces import IMAGE_SUFFIXES, DatasetError, LabelledFace, LabelledFaces, Rejection
-from training.data.packing.pack import Duplicates, one_line_errors, pack
+from training.data.packing.pack import STOPPED, Duplicates, pack
 
 VOTES_NAME = "fer2013new.csv"
 # The votes' column `Usage` -> the pictures' folder and the split.
@@ -136,5 +137,4 @@ def _is_majority(emotions: list[int], others: list[int]) -> bool:
 
 
 if __name__ == "__main__":
-    with one_line_errors("training.data.ferplus"):
-        print(main(tyro.cli(FerPlusConfig)))
+    program.run(lambda: print(main(tyro.cli(FerPlusConfig))), stopped=STOPPED)

@@ -20,9 +20,10 @@ from typing import Literal
 import tyro
 from tqdm import tqdm
 
+from contract import program
 from training.data.faces import IMAGE_SUFFIXES, DatasetError, LabelledFace, LabelledFaces, Rejection
 from training.data.ffhq_features import AnnotationError, FaceLabels, try_annotations
-from training.data.packing.pack import one_line_errors, pack, write_labels
+from training.data.packing.pack import STOPPED, pack, write_labels
 from training.data.packing.parallel import map_in_processes
 from training.data.splits import HashSplit, RangeSplit, id_ranges
 from training.data.synthetic import DESCRIPTION_NAME
@@ -181,5 +182,4 @@ def _read_all(annotations: Mapping[str, Path], *, workers: int) -> Iterator[tupl
 
 
 if __name__ == "__main__":
-    with one_line_errors("training.data.ffhq"):
-        print(main(tyro.cli(FfhqConfig)))
+    program.run(lambda: print(main(tyro.cli(FfhqConfig))), stopped=STOPPED)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from contract.program import UserError
 from contract.spec import EMOTIONS, GENDERS
 from training.data.faces import MAX_AGE_YEARS
 
@@ -21,7 +22,7 @@ class FaceLabels:
     emotion: tuple[float, ...]
 
 
-class AnnotationError(ValueError):
+class AnnotationError(UserError, ValueError):
     """An annotation gives no labels: `reason` is what is counted, `detail` what was found instead."""
 
     def __init__(self, reason: str, detail: str) -> None:

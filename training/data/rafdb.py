@@ -15,9 +15,10 @@ from pathlib import Path
 
 import tyro
 
+from contract import program
 from contract.spec import EMOTIONS
 from training.data.faces import IMAGE_SUFFIXES, DatasetError, LabelledFace, LabelledFaces, Rejection
-from training.data.packing.pack import Duplicates, one_line_errors, pack
+from training.data.packing.pack import STOPPED, Duplicates, pack
 from training.data.splits import HashSplit
 
 # Of the published numbers the contract's names; contempt is none of the set's classes.
@@ -89,5 +90,4 @@ def _one_hot(emotion: str) -> tuple[float, ...]:
 
 
 if __name__ == "__main__":
-    with one_line_errors("training.data.rafdb"):
-        print(main(tyro.cli(RafDbConfig)))
+    program.run(lambda: print(main(tyro.cli(RafDbConfig))), stopped=STOPPED)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from contract.files import ANY_NAME
 from training.data.faces import DatasetError
 
 
@@ -30,7 +31,8 @@ class HashSplit:
             )
 
     def __call__(self, face_id: str) -> str:
-        position = int.from_bytes(hashlib.sha256(face_id.encode()).digest()[:8], "big") / 2**64  # uniform in [0, 1)
+        digest = hashlib.sha256(face_id.encode(errors=ANY_NAME)).digest()
+        position = int.from_bytes(digest[:8], "big") / 2**64  # uniform in [0, 1)
         if position < self.holdout_fraction:
             return "holdout"
         return "selection" if position < self.holdout_fraction + self.selection_fraction else "train"

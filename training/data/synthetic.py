@@ -25,6 +25,7 @@ import tyro
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
+from contract import program
 from contract.files import replacing
 from contract.spec import AGE_GROUPS, EMOTIONS, GENDERS, IMAGE_SIDE_PX
 from training.data.portrait.appearance import Appearance, Beard, Subject
@@ -190,4 +191,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    program.run(lambda: main(tyro.cli(Config)))

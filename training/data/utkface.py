@@ -15,8 +15,10 @@ from pathlib import Path
 
 import tyro
 
+from contract import program
+from contract.files import files_below
 from training.data.faces import IMAGE_SUFFIXES, MAX_AGE_YEARS, DatasetError, LabelledFace, LabelledFaces, Rejection
-from training.data.packing.pack import Duplicates, one_line_errors, pack
+from training.data.packing.pack import STOPPED, Duplicates, pack
 from training.data.splits import HashSplit
 
 RACES = ("white", "black", "asian", "indian", "other")  # index = the name's third field
@@ -70,10 +72,8 @@ def collect(config: UtkFaceConfig) -> LabelledFaces:
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder; pass the one that holds UTKFace's pictures")
-    files = folder.resolve().rglob("[!.]*")
-    return sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+    return files_below(folder.resolve(), IMAGE_SUFFIXES)
 
 
 if __name__ == "__main__":
-    with one_line_errors("training.data.utkface"):
-        print(main(tyro.cli(UtkFaceConfig)))
+    program.run(lambda: print(main(tyro.cli(UtkFaceConfig))), stopped=STOPPED)

@@ -10,8 +10,10 @@ from types import FrameType
 import torch
 from torch import Tensor
 
+from contract.program import UserError
 
-class NonFiniteLossError(RuntimeError):
+
+class NonFiniteLossError(UserError, RuntimeError):
     """The loss became infinite or NaN; the message names the faces of that batch."""
 
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from contract.files import replacing
+from contract.program import UserError
 from training.config import TrainConfig
 from training.loop.optimizer import make_optimizer, make_scheduler
 from training.network.checkpoint import load_checkpoint
@@ -24,7 +25,7 @@ STATE_NAME = "last.pt"
 FREE_SETTINGS = ("out", "epochs", "first_resolutions", "device", "plot_every", "save_every_s", "compile", "restart")
 
 
-class StateError(ValueError):
+class StateError(UserError, ValueError):
     """The saved run cannot be continued; the message says why and what to do."""
 
 

@@ -12,13 +12,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from contract.files import replacing
+from contract.program import UserError
 from training.network.model import AgeGenderNet
 
 FORMAT = "agegendernet-1"
 BEST_NAME = "best.safetensors"  # in a run's folder
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """The file is no checkpoint of this network; the message names it and the remedy."""
 
 

@@ -26,7 +26,7 @@ def regions_known_to(server: TritonServer) -> set[str]:
 
 
 def files_of_ours() -> set[str]:
-    return {path.name for path in DIRECTORY.iterdir() if MODEL_NAME in path.name}
+    return {path.name for path in DIRECTORY.iterdir() if path.name.startswith(f"{MODEL_NAME}-")}
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,7 @@ def test_threads_that_start_together_make_one_region(triton_server: TritonServer
 
 def triton_images(server: TritonServer) -> int:
     with FaceAttributesClient(server.http_url) as client:
-        return {model.name: model.images for model in client.health().models}[MODEL_NAME]
+        return {model.name: model.images for model in client.statistics()}[MODEL_NAME]
 
 
 def test_what_a_killed_process_left_is_cleaned_at_the_next_start(triton_server: TritonServer, pictures: Images) -> None:

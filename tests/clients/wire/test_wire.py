@@ -26,18 +26,8 @@ from clients import (
     ServerError,
     ServerUnavailable,
 )
-from clients.messages import (
-    INFER,
-    MODEL_METADATA,
-    READY,
-    STATISTICS,
-    Call,
-    Operation,
-    Reply,
-    check_contract,
-    infer_call,
-    predictions_of,
-)
+from clients.calls import INFER, MODEL_METADATA, READY, STATISTICS, Call, Operation, Reply, infer_call
+from clients.messages import check_contract, predictions_of
 from clients.wire import grpc, http
 from clients.wire.endpoint import Endpoint
 from contract.spec import IMAGE, MODEL_NAME, OUTPUTS, TensorSpec
@@ -222,7 +212,7 @@ def test_any_object_given_as_an_image_is_a_face_or_an_invalid_image(image: Any) 
 def test_a_tensor_travels_unchanged_over_both() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, *IMAGE.dims), np.uint8)
     call = infer_call(MODEL_NAME, images)
-    message = grpc.encode(call)
+    message = grpc.encode(call, ENDPOINT)
     assert message.raw_input_contents[0] == images.tobytes()
     request = http.encode(call, ENDPOINT)
     assert request.body is not None

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from contract.files import replacing
 from contract.images import ImageError, canonical_file
+from contract.program import UserError
 from contract.spec import IMAGE, Images
 from training.data.packing.parallel import map_in_processes
 
@@ -29,7 +30,7 @@ CHUNK_FACES = 32  # of 1024 x 1024 PNG less than a second's work: what a kill lo
 _FINGERPRINT_NAME = "inputs.sha256"
 
 
-class DecodingError(RuntimeError):
+class DecodingError(UserError, RuntimeError):
     """The decoding itself, not one picture, cannot go on; the message names the remedy."""
 
 

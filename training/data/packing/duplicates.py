@@ -14,8 +14,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from contract.samples import IMAGES_NAME, map_images, read_manifest
-from training.data.packing.decoding import pixels_digest
 from training.data.faces import LabelledFace, Rejection
+from training.data.packing.decoding import pixels_digest
 
 _MOST_HELD_OUT_FIRST = ("holdout", "selection", "train", "age_zero")
 

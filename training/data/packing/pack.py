@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,18 +21,20 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 import contract.images
-from contract.files import replacing
-from contract.samples import COLUMNS, IMAGES_NAME, MANIFEST_NAME, ManifestError, write_manifest
+from contract.files import ANY_NAME, replacing
+from contract.samples import COLUMNS, IMAGES_NAME, MANIFEST_NAME, write_manifest
 from contract.spec import IMAGE, Images
-from training.data.packing.card import dataset_card
-from training.data.packing.decoding import DecodedImages, DecodingError, decode_images
-from training.data.packing.duplicates import digests_of_manifests, duplicates
 from training.data.faces import DatasetError, LabelledFace, LabelledFaces, Rejection
+from training.data.packing.card import dataset_card
+from training.data.packing.decoding import DecodedImages, decode_images
+from training.data.packing.duplicates import digests_of_manifests, duplicates
 
 REJECTED_NAME = "rejected.csv"
 CARD_NAME = "card.md"
 FINGERPRINT_NAME = "inputs.sha256"  # what the finished folder was made of
 _WORK_NAME = ".packing"
+
+STOPPED = "stopped; the same command continues where it was"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def pack(source: LabelledFaces, out: Path, *, workers: int, drop: Duplicates = D
         _finish(source, decoded, dict(_rejections(source.faces, decoded, drop, elsewhere)), out)
         _write_text(out / FINGERPRINT_NAME, fingerprint)
     shutil.rmtree(work, ignore_errors=True)
-    return (out / CARD_NAME).read_text()
+    return (out / CARD_NAME).read_text(errors=ANY_NAME)
 
 
 def write_labels(source: LabelledFaces, out: Path) -> str:
@@ -72,18 +72,6 @@ def write_labels(source: LabelledFaces, out: Path) -> str:
     _require_faces(source, source.faces, source.rejections)
     out.mkdir(parents=True, exist_ok=True)
     return _write_tables(source, source.faces, source.rejections, out.resolve(), out.resolve())
-
-
-@contextmanager
-def one_line_errors(program: str) -> Iterator[None]:
-    """End the program with one line, no traceback, for what its user can mend; after Ctrl-C say how to continue."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(f"\n{program}: stopped; the same command continues where it was", file=sys.stderr)
-        sys.exit(130)
-    except (DatasetError, DecodingError, ManifestError, OSError) as error:
-        sys.exit(f"{program}: {error}")
 
 
 def _finish(source: LabelledFaces, decoded: DecodedImages, left_out: Mapping[int, Rejection], out: Path) -> None:
@@ -132,7 +120,9 @@ def _write_tables(
     rejected = [(r.id, _relative(r.path, relative_to), r.reason, r.detail) for r in rejections]
     card = dataset_card(source, table, rejections)
     with replacing(folder / REJECTED_NAME) as temporary:
-        pd.DataFrame(rejected, columns=["id", "path", "reason", "detail"]).to_csv(temporary, index=False)
+        pd.DataFrame(rejected, columns=["id", "path", "reason", "detail"]).to_csv(
+            temporary, index=False, errors=ANY_NAME
+        )
     _write_text(folder / CARD_NAME, card)
     write_manifest(table, folder / MANIFEST_NAME)
     return card
@@ -176,4 +166,4 @@ def _fingerprint(source: LabelledFaces, drop: Duplicates) -> str:
 
 def _write_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, errors=ANY_NAME)

@@ -10,7 +10,7 @@ from PIL import Image
 from contract.images import canonical_file
 from contract.samples import COLUMNS, load_samples, read_manifest
 from training.data.faces import DatasetError, LabelledFace, LabelledFaces, Rejection
-from training.data.packing.pack import Duplicates, one_line_errors, pack, write_labels
+from training.data.packing.pack import Duplicates, pack, write_labels
 
 ONE_HAPPY = (0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
@@ -144,10 +144,3 @@ def test_pictures_of_another_dataset_are_given_up(tmp_path: Path) -> None:
     card = pack(faces, tmp_path / "second", workers=1, drop=drop)
     assert read_manifest(tmp_path / "second/manifest.csv")["id"].tolist() == ["new"]
     assert "| duplicate in another dataset | 1 |" in card
-
-
-@pytest.mark.parametrize("error", [DatasetError("no face; add one"), PermissionError(13, "Permission denied", "/x")])
-def test_a_program_ends_with_one_line(error: Exception) -> None:
-    with pytest.raises(SystemExit) as ended, one_line_errors("training.test"):
-        raise error
-    assert str(ended.value.code) == f"training.test: {error}"
