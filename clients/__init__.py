@@ -17,6 +17,7 @@ from clients.errors import (
     ServerError,
     ServerUnavailable,
     SharedMemoryWarning,
+    UnusableAfterFork,
     WrongEventLoop,
 )
 from clients.messages import FaceAttributes
@@ -47,6 +48,7 @@ __all__ = [
     "ServerUnavailable",
     "SharedMemoryWarning",
     "Tls",
+    "UnusableAfterFork",
     "Wire",
     "WrongEventLoop",
 ]

@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from contract import program
 from contract.files import replacing
 from loadtest.compare.contestants import OURS
 from loadtest.users.plots import save
@@ -165,6 +166,10 @@ def read_measurements(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
     return pd.read_csv(path, skiprows=len(comments)), conditions
 
 
+def main(table: Path) -> None:
+    measurements, conditions = read_measurements(table)
+    print(write_report(measurements, table.parent, conditions))
+
+
 if __name__ == "__main__":
-    measurements, conditions = read_measurements(path := Path(sys.argv[1]))
-    print(write_report(measurements, path.parent, conditions))
+    program.run(lambda: main(Path(sys.argv[1])), also=(IndexError, KeyError, ValueError))
