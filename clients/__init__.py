@@ -17,6 +17,7 @@ from clients.errors import (
     ServerError,
     ServerUnavailable,
     SharedMemoryWarning,
+    UnusableAfterFork,
     WrongEventLoop,
 )
 from clients.messages import DetectedFace, DetectedFaces, FaceAttributes
@@ -49,6 +50,7 @@ __all__ = [
     "ServerUnavailable",
     "SharedMemoryWarning",
     "Tls",
+    "UnusableAfterFork",
     "Wire",
     "WrongEventLoop",
 ]

@@ -10,6 +10,7 @@ FaceAttributesError
 ├── ServerError                             the server failed while answering
 ├── ClientClosed (RuntimeError)             the client is used after close()
 ├── WrongEventLoop (RuntimeError)           an asynchronous client is used in another event loop than at first
+├── UnusableAfterFork (RuntimeError)        grpc:// with asyncio in a child of a process that used it
 ├── DeadlineExceeded (TimeoutError)         no answer within timeout_s
 ├── ServerBusy                              refused as too much waits already; tried again, after a longer pause
 └── ServerUnavailable (ConnectionError)     refused, reset or not ready; tried again
@@ -65,6 +66,10 @@ class DeadlineExceeded(FaceAttributesError, TimeoutError):
 
 class WrongEventLoop(FaceAttributesError, RuntimeError):
     """An asynchronous client is used in another event loop than that of its first call."""
+
+
+class UnusableAfterFork(FaceAttributesError, RuntimeError):
+    """A library below cannot work in this forked process; the message names the ways out."""
 
 
 class ServerBusy(FaceAttributesError):

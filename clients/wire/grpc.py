@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -22,6 +23,7 @@ from clients.errors import (
     ModelNotFound,
     ServerError,
     ServerUnavailable,
+    UnusableAfterFork,
     error_class,
 )
 from clients.wire.endpoint import Endpoint
@@ -100,7 +102,7 @@ class AsyncGrpcTransport:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         credentials = _credentials(endpoint)
-        self._channel: LoopBound[Any] = LoopBound(lambda: _open_channel(grpc.aio, endpoint, credentials))
+        self._channel: LoopBound[Any] = LoopBound(lambda: _open_aio_channel(endpoint, credentials))
         self._stub: Any = None
         self._stub_of: Any = None  # the channel
 
@@ -173,6 +175,20 @@ def _put(tensor: Tensor, message: Any) -> None:
 
 def _call_options(call: Call, endpoint: Endpoint) -> dict[str, Any]:
     return {"timeout": endpoint.seconds_left(call), "metadata": tuple(endpoint.headers.items())}
+
+
+_aio_used_by = set[int]()  # ids of processes, this one's parents among them
+
+
+def _open_aio_channel(endpoint: Endpoint, credentials: grpc.ChannelCredentials | None) -> Any:
+    """Raises UnusableAfterFork: gRPC's asyncio rests on a thread of the first process, without which it aborts."""
+    if _aio_used_by - {os.getpid()}:
+        raise UnusableAfterFork(
+            "gRPC's asyncio cannot be used in a process forked from one that used it; "
+            "use http://, fork before the first call, or start processes by spawn"
+        )
+    _aio_used_by.add(os.getpid())
+    return _open_channel(grpc.aio, endpoint, credentials)
 
 
 def _open_channel(module: Any, endpoint: Endpoint, credentials: grpc.ChannelCredentials | None) -> Any:

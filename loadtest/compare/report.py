@@ -168,4 +168,4 @@ def main(table: Path) -> None:
 
 
 if __name__ == "__main__":
-    program.run(lambda: main(Path(sys.argv[1])), also=(KeyError, ValueError))
+    program.run(lambda: main(Path(sys.argv[1])), also=(IndexError, KeyError, ValueError))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -95,6 +96,49 @@ def test_predict_draws_the_result_on_a_copy_of_each_picture(
             assert picture.size == (512, 384)  # 320 x 240, enlarged until the text can be read
             band = picture.convert("L").crop((0, 345, 512, 384))
             assert band.getextrema() == (pytest.approx(0, abs=100), 255)
+
+
+def test_predict_draws_what_the_model_saw(triton_server: TritonServer, tmp_path: Path) -> None:
+    """Pictures that Pillow converts in another way than the model's decoder, or of which its EXIF rotation dies."""
+    white = Image.new("1", (400, 400), 1)
+    white.save(tmp_path / "one_bit_transparent.png", transparency=1)
+    deep = Image.fromarray(np.full((400, 400), 32896, np.uint16))  # half grey, which convert() would make white
+    deep.save(tmp_path / "deep.png")
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + bytes.fromhex(
+        "12010300010000000100000000010900010000 00ffffffff00000000".replace(" ", "")
+    )
+    Image.new("RGB", (400, 400), "red").save(tmp_path / "negative.jpg", exif=exif)
+    done = run("predict", tmp_path, "--annotate", tmp_path / "out", "--url", triton_server.grpc_url)
+    assert done.returncode == 0, done.stderr
+    corners = {path.name: Image.open(path).getpixel((5, 5)) for path in (tmp_path / "out").iterdir()}
+    assert corners["one_bit_transparent.png.png"] == (255, 255, 255)
+    assert corners["deep.png.png"] == (128, 128, 128)
+    assert len(corners) == 3
+
+
+def test_predict_reads_names_of_any_bytes_and_linked_folders(triton_server: TritonServer, tmp_path: Path) -> None:
+    for folder in ("real", "given"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "given" / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "given" / "back").symlink_to(tmp_path / "given")  # a circle
+    name = os.fsdecode(b"caf\xe9.png")
+    Image.new("RGB", (200, 200), "red").save(tmp_path / "real" / name, "PNG")
+    (tmp_path / "real" / os.fsdecode(b"bad\xff.png")).write_bytes(b"junk")
+    for form in ((), ("--csv",), ("--json",)):
+        arguments = (*form, "--annotate", tmp_path / "out", "--url", triton_server.grpc_url)
+        done = run("predict", tmp_path / "given", *arguments)
+        assert done.returncode == 1, done.stderr
+        assert b"Traceback" not in done.stderr
+        assert b"bad\xff.png: not an image" in done.stderr
+        assert (rb"caf\udce9.png" if form == ("--json",) else b"caf\xe9.png") in done.stdout
+    assert (tmp_path / "out" / "link" / f"{name}.png").exists() or list((tmp_path / "out").rglob("caf*.png"))
+
+
+def test_a_pipe_and_a_device_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    done = run("predict", tmp_path / "pipe.png", "/dev/zero", "--url", "grpc://127.0.0.1:9", "--retry-for-s", 0)
+    assert done.returncode == 1
+    assert done.stderr.decode().count("not a file") == 2
 
 
 @pytest.mark.parametrize(

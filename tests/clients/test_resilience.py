@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from tenacity import RetryCallState, Retrying
 
 from clients import (
     AsyncFaceAttributesClient,
@@ -23,13 +27,17 @@ from clients import (
     DeadlineExceeded,
     FaceAttributesClient,
     InvalidInput,
+    ServerBusy,
     ServerUnavailable,
 )
-from clients.calls import INFER, MODEL_METADATA, Call, Operation, Reply
+from clients.calls import INFER, MODEL_METADATA, Call, Operation, Reply, infer_call
+from clients.resilience import retry_options
+from clients.wire import grpc, http
+from clients.wire.endpoint import Endpoint
 from contract.samples import load_samples
-from contract.spec import IMAGE, OUTPUTS, Images, Predictions
+from contract.spec import IMAGE, MODEL_NAME, OUTPUTS, Images, Predictions
 from evaluation.run import evaluate
-from serving.server import TritonServer
+from serving.server import ANY_PORTS, TritonServer
 from tests.clients.material import make_dataset
 
 ONE_IMAGE = np.zeros((1, *IMAGE.dims), np.uint8)
@@ -81,6 +89,88 @@ def test_what_a_retry_cannot_help_is_not_tried_again(error: Exception) -> None:
     with pytest.raises(type(error)):
         FaceAttributesClient("grpc://host", transport=script, retry_for_s=60).infer(ONE_IMAGE)
     assert script.sent == [MODEL_METADATA, INFER]
+
+
+def test_a_busy_server_is_tried_again_after_a_longer_pause_and_opens_no_circuit() -> None:
+    busy = ServerBusy("try again later")
+    script = Script(metadata(), busy, ANSWERS, busy, ANSWERS)
+    client = FaceAttributesClient("grpc://host", transport=script, retry_for_s=60, circuit=Circuit(failures_to_open=1))
+    started = time.monotonic()
+    for _ in range(2):
+        client.infer(ONE_IMAGE)
+    assert time.monotonic() - started >= 2 * 0.25
+    assert script.sent == [MODEL_METADATA, *[INFER] * 4]  # it is the same server still
+    first = [_pause_s(1, busy) for _ in range(200)]
+    assert min(first) >= 0.25
+    assert max(first) > 5 * max(_pause_s(1, ServerUnavailable("reset")) for _ in range(200))
+    assert max(_pause_s(4, busy) for _ in range(200)) > 4
+
+
+def _pause_s(attempt: int, error: Exception) -> float:
+    state = RetryCallState(Retrying(), None, (), {})
+    state.attempt_number = attempt
+    state.set_exception((type(error), error, None))
+    wait: Callable[[RetryCallState], float] = retry_options(60)["wait"]
+    return wait(state)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("too many images are waiting; try again later", ServerBusy),
+        ("[agegendernet] Exceeds maximum queue size", ServerBusy),
+        ("Request timeout expired", DeadlineExceeded),
+        ("Stub process 'agegendernet_0_0' is not healthy.", ServerUnavailable),
+        ("connection refused", ServerUnavailable),
+    ],
+)
+def test_the_words_of_a_refusal_say_more_than_its_status(words: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match=re.escape(words)):
+        http.decode(Call(INFER), 503, {}, json.dumps({"error": words}).encode(), url="http://host")
+    if error is not ServerUnavailable or "Stub" in words:
+        with pytest.raises(error):
+            http.decode(Call(INFER), 500, {}, json.dumps({"error": words}).encode(), url="http://host")
+
+
+def test_a_request_tells_the_server_how_long_it_is_waited_for() -> None:
+    call = infer_call(MODEL_NAME, ONE_IMAGE, time.monotonic() + 3)
+    endpoint = Endpoint.at("http://host", timeout_s=60)
+    body = http.encode(call, endpoint).body or b""
+    found = re.search(rb'"timeout": (\d+)', body)
+    assert found
+    stated = [
+        int(found.group(1)),
+        grpc.encode(call, endpoint).parameters["timeout"].int64_param,
+    ]
+    assert all(2_000_000 < microseconds <= 3_000_000 for microseconds in stated)
+
+
+def test_a_model_whose_process_was_killed_is_not_well(triton_server: TritonServer, tmp_path: Path) -> None:
+    options = replace(ANY_PORTS, log=tmp_path / "triton.log")
+    with (
+        TritonServer(triton_server.repository, options) as server,
+        FaceAttributesClient(server.grpc_url, timeout_s=20) as client,
+    ):
+        assert client.health().well
+        stubs = [int(pid) for pid in _descendants(server.pid) if b"agegendernet/1/model.py" in _command(pid)]
+        assert len(stubs) == 1
+        os.kill(stubs[0], signal.SIGKILL)
+        with FaceAttributesClient(server.http_url, timeout_s=20) as other:
+            for health in (client.health(), other.health()):
+                assert (health.live, health.ready, health.well) == (True, True, False)
+                assert "agegendernet" in health.faults[0]
+        with pytest.raises(ServerUnavailable, match="not healthy"):
+            client.infer(ONE_IMAGE)
+
+
+def _descendants(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return [*children, *(below for child in children for below in _descendants(child))]
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_retries_end_when_their_time_is_over(unused_port: int) -> None:

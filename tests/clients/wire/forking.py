@@ -18,7 +18,7 @@ from clients import AsyncFaceAttributesClient, FaceAttributesClient
 from contract.spec import Images
 from tests.clients.material import make_pictures
 
-CALLS = 150
+CALLS = 60
 Infer = Callable[[Images], float]
 
 

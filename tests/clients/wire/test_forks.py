@@ -18,7 +18,11 @@ from tests.clients.material import make_pictures
 def test_a_forked_child_and_its_parent_get_their_own_answers(url: str, memory: str, kind: str) -> None:
     """In a fresh process, as a fork of pytest's would carry all its threads' locks."""
     command = [sys.executable, "-m", "tests.clients.wire.forking", url, memory, kind]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    if kind == "async" and url.startswith("grpc"):  # where the library below would abort the child
+        assert "UnusableAfterFork" in done.stdout.split("\n")[0]
+        assert done.stdout.endswith("parent 0\n"), done.stdout + done.stderr
+        return
     assert done.stdout.split("\n")[:2] == ["child 0 ", "parent 0"], done.stdout + done.stderr
 
 

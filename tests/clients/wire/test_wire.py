@@ -179,9 +179,14 @@ def test_another_contract_is_refused_naming_both_sides(found: Reply) -> None:
         (outputs(2), "sent 1 images, got predictions of 2"),
         (outputs(age=np.full((1, 1), np.nan)), "not finite"),
         (outputs(emotion=np.zeros((1, 7))), "outputs of the contract"),
+        (outputs(emotion=np.zeros((2, 4))), "outputs of the contract"),
+        (outputs(age=np.zeros(1)), "outputs of the contract"),
+        (outputs(age=np.full((1, 1), 1e9)), "not possible"),
+        (outputs(gender=np.full((1, 1), 1.5)), "not possible"),
+        (outputs(emotion=np.full((1, 8), -0.2)), "not possible"),
         ({}, "outputs of the contract"),
     ],
-    ids=["count", "nan", "shape", "empty"],
+    ids=["count", "nan", "shape", "sum of shape", "flat", "age", "gender", "emotion", "empty"],
 )
 def test_a_reply_that_breaks_the_contract_is_never_handed_out(reply: Reply, reason: str) -> None:
     client = FaceAttributesClient(URL, transport=Memory({MODEL_METADATA: metadata(), INFER: reply}))
