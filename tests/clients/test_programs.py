@@ -125,7 +125,7 @@ def test_predict_reads_names_of_any_bytes_and_linked_folders(triton_server: Trit
     Image.new("RGB", (200, 200), "red").save(tmp_path / "real" / name, "PNG")
     (tmp_path / "real" / os.fsdecode(b"bad\xff.png")).write_bytes(b"junk")
     for form in ((), ("--csv",), ("--json",)):
-        arguments = (*form, "--annotate", tmp_path / "out", "--url", triton_server.grpc_url)
+        arguments = (*form, "--crop", "centre", "--annotate", tmp_path / "out", "--url", triton_server.grpc_url)
         done = run("predict", tmp_path / "given", *arguments)
         assert done.returncode == 1, done.stderr
         assert b"Traceback" not in done.stderr
