@@ -15,7 +15,9 @@ GRPC_PORT := 8001
 HTTP_PORT := 8000
 METRICS_PORT := 8002
 DOCKER :=
+LIBRARY :=
 FP32 := runs/shipped/model.onnx
+PYTORCH := runs/shipped/model.pt2
 INT8 := weights/agegendernet-128.int8.onnx
 INT8_ONNXRUNTIME :=
 USERS := 8
@@ -45,7 +47,7 @@ export UV_CACHE_DIR := $(CURDIR)/.venv-uv/cache
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data train export quantize profile engine serve evaluate loadtest loadtest-ui bench compare sweep test test-fast lint lock clean
+.PHONY: help setup demo data train export quantize profile engine serve evaluate loadtest loadtest-ui bench compare sweep test test-fast test-gpu lint lock clean
 .DELETE_ON_ERROR:
 
 help: ## show this help
@@ -81,6 +83,12 @@ else
 	sed -n 's/^\([a-z0-9_.-]*==[^ ;]*\).*/\1/p' requirements/main.txt | grep -v '^nvidia-\|^cuda-\|^triton=' > .venv/versions.txt
 	$(UV) pip install --python .venv --torch-backend=$(TORCH) -r requirements/main.in --constraint .venv/versions.txt
 endif
+	@touch $@
+
+# An extra on top, 91 MB: builds engines without a GPU. In the same environment, since the build imports what the export does
+# and the tests call both; in a lock of its own, since nothing but `make engine` and the tests needs it.
+.venv/rtx: requirements/rtx.txt .venv/installed
+	$(UV) pip install --python .venv --require-hashes -r requirements/rtx.txt
 	@touch $@
 
 # The server has an environment of its own: its Python backend needs NumPy 1, which has wheels up to Python 3.12.
@@ -125,9 +133,14 @@ quantize: .venv/installed $(MANIFESTS) $(FP32) ## FP32, an ONNX file, to INT8 in
 profile: .venv/installed $(MANIFESTS) ## images/s of training on DATA and what it waits for; ARGS as for train
 	$(PY) -m training.profile --manifest $(MANIFESTS) $(ARGS)
 
-engine: .venv/installed $(MANIFESTS) ## RUN's best checkpoint to half-precision ONNX, then to a TensorRT engine; DOCKER=1 in Triton's container
+# Expanded when the recipe runs: TensorRT where it and a GPU are found, else what needs neither.
+engine_library = $(or $(LIBRARY),$(if $(DOCKER),tensorrt,$(shell nvidia-smi -L > /dev/null 2>&1 && $(PY) -c 'import tensorrt' 2> /dev/null && echo tensorrt || echo tensorrt-rtx)))
+
+engine: .venv/installed $(MANIFESTS) ## RUN's best checkpoint to half-precision ONNX, then an engine of LIBRARY=tensorrt or tensorrt-rtx; DOCKER=1 in Triton's container
+	@echo 'LIBRARY=$(engine_library)$(if $(LIBRARY)$(DOCKER),, (tensorrt where a GPU and TensorRT are installed, else tensorrt-rtx: for GeForce and RTX cards, not for the container))'
+	$(if $(filter tensorrt-rtx,$(engine_library)),@$(MAKE) --no-print-directory .venv/rtx)
 	$(PY) -m convert.export_onnx --checkpoint $(RUN)/best.safetensors --manifest $(firstword $(MANIFESTS)) --out $(ONNX) --precision fp16
-	$(PY) -m $(if $(DOCKER),serving.docker build-engine,convert.build_engine) --onnx $(ONNX) --precision fp16 $(ARGS)
+	$(PY) -m $(if $(DOCKER),serving.docker build-engine,convert.build_engine) --library $(engine_library) --onnx $(ONNX) --precision fp16 $(ARGS)
 
 serve: .venv/base .venv-triton/installed ## serve on loopback until Ctrl-C: MODEL=FILE, else REPOSITORY's export, else the weights that ship; DOCKER=1 the engine
 	$(SERVE) $(if $(DOCKER),--docker) --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) $(ARGS)
@@ -152,21 +165,27 @@ loadtest-ui: .venv/base .venv-triton/installed ## locust's own page on http://12
 runs/shipped/model.onnx: $(WEIGHTS) | .venv/installed
 	$(PY) -m convert.export_onnx --checkpoint $(WEIGHTS) --out $@
 
+runs/shipped/model.pt2: $(WEIGHTS) | .venv/installed
+	$(PY) -m convert.export_torch --checkpoint $(WEIGHTS) --out $@
+
 bench: setup $(FP32) ## how much of the engine reaches a client: FP32 and INT8 side by side, six minutes
 	$(PY) -m loadtest.bench --fp32 $(FP32) $(if $(INT8),--int8 $(INT8)) --out runs/bench $(ARGS)
 
-compare: setup .venv-peers/installed $(FP32) ## beside FastAPI, LitServe, BentoML and PyTriton, nine minutes; INT8_ONNXRUNTIME=FILE adds INT8
-	$(PY) -m loadtest.compare --fp32 $(FP32) --checkpoint $(WEIGHTS) --out runs/compare \
+compare: setup .venv-peers/installed $(FP32) $(PYTORCH) ## beside FastAPI, LitServe, BentoML and PyTriton, nine minutes; INT8_ONNXRUNTIME=FILE adds INT8
+	$(PY) -m loadtest.compare --fp32 $(FP32) --pytorch $(PYTORCH) --out runs/compare \
 		$(if $(INT8_ONNXRUNTIME),--int8 $(INT8) --int8-onnxruntime $(INT8_ONNXRUNTIME)) $(ARGS)
 
-sweep: .venv/base .venv-triton/installed ## which batching, instances and precision serve best here; ARGS='--model fp32=a.onnx int8=b.onnx --apply'
+sweep: .venv/base .venv-triton/installed ## which batching, instances and precision serve best here; ARGS='--model fp32=a.onnx int8=b.onnx'
 	$(PY) -m loadtest.sweep --repository $(REPOSITORY) $(if $(SERVED),--model own=$(SERVED)) $(ARGS)
 
-test: setup ## all tests, with a real Triton server on CPU
+test: setup .venv/rtx ## all tests, with a real Triton server on CPU and TensorRT-RTX's real builder
 	$(PY) -m pytest $(ARGS)
 
-test-fast: setup ## the tests that need no server and no training, under a minute
+test-fast: setup .venv/rtx ## the tests that need no server and no training, under a minute
 	$(PY) -m pytest -m 'not slow and not server' $(ARGS)
+
+test-gpu: setup ## the tests that need an NVIDIA GPU and TensorRT, alone; without them each says what it lacks
+	$(PY) -m pytest -m gpu -rs $(ARGS)
 
 lint: .venv/installed ## ruff and mypy --strict; TENSORRT_STUBS=DIR checks the engine build against DIR/*/tensorrt
 	.venv/bin/ruff check .
@@ -180,7 +199,7 @@ lint: .venv/installed ## ruff and mypy --strict; TENSORRT_STUBS=DIR checks the e
 COMPILE := $(UV) pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 lock: .venv-uv/installed ## pin requirements/*.in anew, with hashes
-	for name in uv main triton peers; do $(COMPILE) --upgrade requirements/$$name.in --output-file requirements/$$name.txt; done
+	for name in uv main triton peers rtx; do $(COMPILE) --upgrade requirements/$$name.in --output-file requirements/$$name.txt; done
 	for name in runtimes base; do $(COMPILE) --constraint requirements/main.txt requirements/$$name.in --output-file requirements/$$name.txt; done
 
 clean: ## remove runs, demo data and caches; environments, other data and exported models stay

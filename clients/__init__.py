@@ -20,7 +20,7 @@ from clients.errors import (
     UnusableAfterFork,
     WrongEventLoop,
 )
-from clients.messages import FaceAttributes
+from clients.messages import DetectedFace, DetectedFaces, FaceAttributes
 from clients.resilience import Circuit
 from clients.status import Health, ModelStatistics
 from clients.wire.endpoint import Tls
@@ -34,6 +34,8 @@ __all__ = [
     "ClientClosed",
     "ContractMismatch",
     "DeadlineExceeded",
+    "DetectedFace",
+    "DetectedFaces",
     "FaceAttributes",
     "FaceAttributesClient",
     "FaceAttributesError",

@@ -15,15 +15,24 @@ from typing import Any, Protocol, Self
 from numpy.typing import NDArray
 from tenacity import AsyncRetrying
 
-from clients.calls import MODEL_CONFIG, MODEL_METADATA, STATISTICS, Call, Reply, infer_call
-from clients.client import DEFAULT_IN_FLIGHT, BaseClient, refused_images, split_batch
+from clients.calls import MODEL_CONFIG, MODEL_METADATA, STATISTICS, Call, Parameters, Reply, infer_call
+from clients.client import DEFAULT_IN_FLIGHT, BaseClient, refused_images
 from clients.errors import FaceAttributesError, InvalidImage
-from clients.messages import FaceAttributes, ImageLike, Result, faces_of, predictions_of, prepare, results_of, stack
+from clients.inputs import ImageLike, named, prepare, prepare_photo, results_of, split_batch, stack
+from clients.messages import (
+    DetectedFaces,
+    FaceAttributes,
+    PhotoResult,
+    Result,
+    detected_faces_of,
+    faces_of,
+    predictions_of,
+)
 from clients.status import Health, ModelStatistics, Outcome, health_calls, statistics_of
 from clients.streams import chunked, map_ordered_async
 from clients.wire.grpc import AsyncGrpcTransport
 from clients.wire.http import AsyncHttpTransport
-from contract.spec import MODEL_NAME, Images, Predictions
+from contract.spec import MIN_FACE_PX, MIN_SCORE, MODEL_NAME, PHOTO_MODEL_NAME, Images, Predictions
 
 
 class AsyncTransport(Protocol):
@@ -75,6 +84,46 @@ class AsyncFaceAttributesClient(BaseClient[AsyncTransport]):
         async with aclosing(map_ordered_async(self._predict_one, images, in_flight=in_flight)) as results:
             async for result in results:
                 yield result
+
+    async def find_faces(
+        self, photo: ImageLike, *, min_score: float | None = None, min_face_px: float | None = None
+    ) -> DetectedFaces:
+        """Return the faces of a whole photo, largest first; an empty list where there is none.
+
+        min_score: the detector's certainty, 0.3 to 1; min_face_px: shorter side of a face's box. None: as the server
+        is configured. Raises InvalidImage for a photo that cannot be read.
+        """
+        limits = {MIN_SCORE: min_score, MIN_FACE_PX: min_face_px}
+        sent = await asyncio.to_thread(prepare_photo, photo)
+        try:
+            return detected_faces_of(await self._ask(PHOTO_MODEL_NAME, sent, limits), url=self.url)
+        except InvalidImage as error:
+            raise named(error, photo) from error
+
+    async def find_faces_batch(
+        self, photos: Sequence[ImageLike], *, min_score: float | None = None, min_face_px: float | None = None
+    ) -> list[PhotoResult]:
+        """Return `find_faces` of each photo, in order; in place of one that cannot be read stands its error."""
+        results = self.find_faces_stream(photos, min_score=min_score, min_face_px=min_face_px)
+        return [result async for result in results]
+
+    def find_faces_stream(
+        self,
+        photos: Iterable[ImageLike] | AsyncIterable[ImageLike],
+        *,
+        min_score: float | None = None,
+        min_face_px: float | None = None,
+        in_flight: int = DEFAULT_IN_FLIGHT,
+    ) -> AsyncGenerator[PhotoResult, None]:
+        """Yield `find_faces` of each of endless photos, `in_flight` at the server, no more read ahead."""
+
+        async def find(photo: ImageLike) -> PhotoResult:
+            try:
+                return await self.find_faces(photo, min_score=min_score, min_face_px=min_face_px)
+            except InvalidImage as error:
+                return error
+
+        return map_ordered_async(find, photos, in_flight=in_flight)
 
     async def infer(self, images: Images) -> Predictions:
         """Return predictions for canonical images, uint8 [N, 128, 128, 3], N >= 1; split above MAX_BATCH_SIZE."""
@@ -131,18 +180,21 @@ class AsyncFaceAttributesClient(BaseClient[AsyncTransport]):
         return results_of(images, prepared, answers)
 
     async def _infer(self, model: str, array: NDArray[Any]) -> Predictions:
-        """Ask a model, and again while the server is unavailable and `retry_for_s` lasts."""
+        return predictions_of(await self._ask(model, array), count=len(array), url=self.url)
+
+    async def _ask(self, model: str, array: NDArray[Any], parameters: Parameters | None = None) -> Reply:
+        """Ask a model, and again while the server is unavailable or busy and `retry_for_s` lasts."""
         self._check_open()
         with self._circuit.guard(self.url):
-            return await AsyncRetrying(**self._retry_options)(self._attempt, model, array)
+            return await AsyncRetrying(**self._retry_options)(self._attempt, model, array, parameters)
 
-    async def _attempt(self, model: str, array: NDArray[Any]) -> Predictions:
+    async def _attempt(self, model: str, array: NDArray[Any], parameters: Parameters | None) -> Reply:
         """Ask a model once; before its first answer compare its contract."""
         deadline = self._deadline()
         with self._noticing_loss():
             if model not in self._checked:
                 metadata = Call(MODEL_METADATA, {"name": model}, deadline=deadline)
                 self._accept(model, await self._transport.send(metadata))
-            with refused_images(model):
-                outputs = await self._transport.send(infer_call(model, array, deadline))
-        return predictions_of(outputs, count=len(array), url=self.url)
+            call = infer_call(model, array, parameters, deadline=deadline)
+            with refused_images(call):
+                return await self._transport.send(call)

@@ -12,9 +12,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from clients.errors import InvalidReply
-from contract.spec import ENCODED_IMAGE, ENSEMBLE_NAME, IMAGE, MODEL_NAME, TensorSpec
+from contract.spec import ENCODED_IMAGE, ENSEMBLE_NAME, IMAGE, MODEL_NAME, PHOTO_MODEL_NAME, PHOTO_OUTPUTS, TensorSpec
 
 Reply = Mapping[str, Any]  # INFER: output arrays by name; everything else: the reply's fields as HTTP spells them
+Parameters = Mapping[str, float | None]  # a model's own, by name; those that are None are not sent
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ STATISTICS = Operation("ModelStatistics", "GET", "v2/models/stats")
 INFER = Operation("ModelInfer", "POST", "v2/models/{model_name}/infer")
 REGISTER_REGION = Operation("SystemSharedMemoryRegister", "POST", "v2/systemsharedmemory/region/{name}/register")
 UNREGISTER_REGION = Operation("SystemSharedMemoryUnregister", "POST", "v2/systemsharedmemory/region/{name}/unregister")
-INPUTS = {MODEL_NAME: IMAGE, ENSEMBLE_NAME: ENCODED_IMAGE}  # what each model takes
+INPUTS = {MODEL_NAME: IMAGE, ENSEMBLE_NAME: ENCODED_IMAGE, PHOTO_MODEL_NAME: ENCODED_IMAGE}  # what each model takes
+ALL_OUTPUTS = PHOTO_OUTPUTS  # of any model; most have a few of them
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,10 @@ class RegionSlice:
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input: its contract and its value, [N, *spec.dims], which `region` already holds where there is one."""
+    """An input: its contract and its value, [N, *spec.dims] where the model takes batches.
+
+    `region` already holds the value where there is one.
+    """
 
     spec: TensorSpec
     array: NDArray[Any]
@@ -58,21 +63,31 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Call:
-    """One request: an operation, its fields and, for INFER, the input tensor and the id that the reply has to repeat.
+    """One request: an operation and its fields; for INFER also the input tensor and the model's own parameters.
 
     deadline: when nobody waits for the reply any more, in time.monotonic()'s seconds; without one, after `timeout_s`
+    id: of an INFER, whose reply has to repeat it
     """
 
     operation: Operation
     fields: Mapping[str, str | int] = field(default_factory=dict)
     tensor: Tensor | None = None
+    parameters: Mapping[str, float] = field(default_factory=dict)
     deadline: float | None = None
     id: str = ""
 
 
-def infer_call(model: str, array: NDArray[Any], deadline: float | None = None) -> Call:
-    """Return the request for the model's predictions of N images, as `stack` has them, with an id of its own."""
-    return Call(INFER, {"model_name": model}, Tensor(INPUTS[model], array), deadline, f"{_sender}-{next(_number)}")
+def infer_call(
+    model: str,
+    array: NDArray[Any],
+    parameters: Parameters | None = None,
+    *,
+    deadline: float | None = None,
+) -> Call:
+    """Return the request to the model, with an id of its own, for an input as `stack` and `prepare_photo` have it."""
+    sent = {name: float(value) for name, value in (parameters or {}).items() if value is not None}
+    tensor = Tensor(INPUTS[model], array)
+    return Call(INFER, {"model_name": model}, tensor, sent, deadline, f"{_sender}-{next(_number)}")
 
 
 _number = count()

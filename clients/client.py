@@ -13,22 +13,21 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 from tenacity import Retrying
 
-from clients.calls import MODEL_CONFIG, MODEL_METADATA, STATISTICS, Call, Reply, infer_call
+from clients.calls import MODEL_CONFIG, MODEL_METADATA, STATISTICS, Call, Parameters, Reply, infer_call
 from clients.errors import ClientClosed, FaceAttributesError, InvalidImage, InvalidInput, ServerUnavailable
+from clients.inputs import ImageLike, named, prepare, prepare_photo, results_of, split_batch, stack
 from clients.messages import (
+    DetectedFaces,
     FaceAttributes,
-    ImageLike,
+    PhotoResult,
     Result,
     check_contract,
+    detected_faces_of,
     faces_of,
     predictions_of,
-    prepare,
-    results_of,
-    stack,
 )
 from clients.resilience import Circuit, retry_options
 from clients.status import Health, ModelStatistics, Outcome, health_calls, statistics_of
@@ -36,7 +35,17 @@ from clients.streams import chunked, map_ordered
 from clients.wire.endpoint import Endpoint, Tls
 from clients.wire.grpc import GrpcTransport
 from clients.wire.http import HttpTransport
-from contract.spec import ENSEMBLE_NAME, MAX_BATCH_SIZE, MODEL_NAME, Images, Predictions, check_images
+from contract.spec import (
+    ENCODED_IMAGE,
+    ENSEMBLE_NAME,
+    MAX_BATCH_SIZE,
+    MIN_FACE_PX,
+    MIN_SCORE,
+    MODEL_NAME,
+    PHOTO_MODEL_NAME,
+    Images,
+    Predictions,
+)
 
 TransportT = TypeVar("TransportT")
 Wire = Literal["tensor", "encoded"]
@@ -52,17 +61,6 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Release the connection."""
-
-
-def split_batch(images: Images) -> Iterator[Images]:
-    """Return views of at most MAX_BATCH_SIZE images. Raises InvalidInput for none, or for any but canonical ones."""
-    try:
-        check_images(np.asarray(images))
-    except ValueError as error:
-        raise InvalidInput(str(error)) from None
-    if not len(images):
-        raise InvalidInput("got no image; send at least one")
-    return (images[start : start + MAX_BATCH_SIZE] for start in range(0, len(images), MAX_BATCH_SIZE))
 
 
 class BaseClient(Generic[TransportT]):
@@ -142,12 +140,13 @@ class BaseClient(Generic[TransportT]):
 
 
 @contextmanager
-def refused_images(model: str) -> Iterator[None]:
+def refused_images(call: Call) -> Iterator[None]:
     """Raise InvalidImage for InvalidInput where the model decodes for us: it was the image that was refused."""
     try:
         yield
     except InvalidInput as error:
-        if model != ENSEMBLE_NAME:
+        is_parameter = any(f"parameter {name} " in str(error) for name in call.parameters)
+        if call.tensor is None or call.tensor.spec != ENCODED_IMAGE or is_parameter:
             raise
         raise InvalidImage(str(error)) from error
 
@@ -187,6 +186,45 @@ class FaceAttributesClient(BaseClient[Transport]):
     def predict_stream(self, images: Iterable[ImageLike], *, in_flight: int = DEFAULT_IN_FLIGHT) -> Iterator[Result]:
         """Yield a result for each of endless images: a request each, `in_flight` at the server, no more read ahead."""
         return chain.from_iterable(map_ordered(self._predict_chunk, chunked(images, 1), in_flight=in_flight))
+
+    def find_faces(
+        self, photo: ImageLike, *, min_score: float | None = None, min_face_px: float | None = None
+    ) -> DetectedFaces:
+        """Return the faces of a whole photo, largest first; an empty list where there is none.
+
+        min_score: the detector's certainty, 0.3 to 1; min_face_px: shorter side of a face's box. None: as the server
+        is configured. Raises InvalidImage for a photo that cannot be read.
+        """
+        limits = {MIN_SCORE: min_score, MIN_FACE_PX: min_face_px}
+        sent = prepare_photo(photo)
+        try:
+            return detected_faces_of(self._ask(PHOTO_MODEL_NAME, sent, limits), url=self.url)
+        except InvalidImage as error:
+            raise named(error, photo) from error
+
+    def find_faces_batch(
+        self, photos: Sequence[ImageLike], *, min_score: float | None = None, min_face_px: float | None = None
+    ) -> list[PhotoResult]:
+        """Return `find_faces` of each photo, in order; in place of one that cannot be read stands its error."""
+        return list(self.find_faces_stream(photos, min_score=min_score, min_face_px=min_face_px))
+
+    def find_faces_stream(
+        self,
+        photos: Iterable[ImageLike],
+        *,
+        min_score: float | None = None,
+        min_face_px: float | None = None,
+        in_flight: int = DEFAULT_IN_FLIGHT,
+    ) -> Iterator[PhotoResult]:
+        """Yield `find_faces` of each of endless photos, `in_flight` at the server, no more read ahead."""
+
+        def find(photo: ImageLike) -> PhotoResult:
+            try:
+                return self.find_faces(photo, min_score=min_score, min_face_px=min_face_px)
+            except InvalidImage as error:
+                return error
+
+        return map_ordered(find, photos, in_flight=in_flight)
 
     def infer(self, images: Images) -> Predictions:
         """Return predictions for canonical images, uint8 [N, 128, 128, 3], N >= 1; split above MAX_BATCH_SIZE."""
@@ -237,18 +275,21 @@ class FaceAttributesClient(BaseClient[Transport]):
         return results_of(images, prepared, answers)
 
     def _infer(self, model: str, array: NDArray[Any]) -> Predictions:
-        """Ask a model, and again while the server is unavailable and `retry_for_s` lasts."""
+        return predictions_of(self._ask(model, array), count=len(array), url=self.url)
+
+    def _ask(self, model: str, array: NDArray[Any], parameters: Parameters | None = None) -> Reply:
+        """Ask a model, and again while the server is unavailable or busy and `retry_for_s` lasts."""
         self._check_open()
         with self._circuit.guard(self.url):
-            return Retrying(**self._retry_options)(self._attempt, model, array)
+            return Retrying(**self._retry_options)(self._attempt, model, array, parameters)
 
-    def _attempt(self, model: str, array: NDArray[Any]) -> Predictions:
+    def _attempt(self, model: str, array: NDArray[Any], parameters: Parameters | None) -> Reply:
         """Ask a model once; before its first answer compare its contract."""
         deadline = self._deadline()
         with self._noticing_loss():
             if model not in self._checked:
                 metadata = Call(MODEL_METADATA, {"name": model}, deadline=deadline)
                 self._accept(model, self._transport.send(metadata))
-            with refused_images(model):
-                outputs = self._transport.send(infer_call(model, array, deadline))
-        return predictions_of(outputs, count=len(array), url=self.url)
+            call = infer_call(model, array, parameters, deadline=deadline)
+            with refused_images(call):
+                return self._transport.send(call)

@@ -9,13 +9,14 @@ from typing import Any
 from clients.errors import InvalidInput
 from clients.wire.endpoint import Tls
 from contract.headers import HeadersError, read_headers
+from contract.spec import GRPC_PORT
 
 
 @dataclass(frozen=True)
 class ServerConnection:
     """The server and how to reach it."""
 
-    url: str = "grpc://127.0.0.1:8001"  # grpc, grpcs, http or https
+    url: str = f"grpc://127.0.0.1:{GRPC_PORT}"  # grpc, grpcs, http or https
     timeout_s: float = 10.0  # of one request
     retry_for_s: float = 2.0  # how long a server that is unavailable is tried again
     shared_memory: bool = False  # on the server's own host: requests without pixels

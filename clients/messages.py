@@ -1,118 +1,29 @@
-"""What goes to the server and what comes back, without I/O: images become arrays, replies become faces."""
+"""What comes back from the server, without I/O: replies become faces."""
 
 from __future__ import annotations
 
-import errno
-import io
-import os
-import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from clients.calls import INPUTS, Reply
 from clients.errors import ContractMismatch, InvalidImage, InvalidReply
-from contract import images as contract_images
-from contract.images import CanonicalImage
 from contract.spec import (
+    BOXES,
     EMOTIONS,
-    ENCODED_IMAGE,
+    FACES_FOUND,
     GENDERS,
+    LANDMARKS,
     OUTPUTS,
+    PHOTO_MODEL_NAME,
+    PHOTO_OUTPUTS,
+    SCORES,
     Predictions,
     TensorSpec,
 )
-
-ImageLike = str | PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
-
-
-# From images to arrays
-
-
-def prepare(images: Iterable[ImageLike], *, encode: bool) -> list[CanonicalImage | bytes | InvalidImage]:
-    """Read and, unless the server is to do that (`encode`), decode images; an error stands for one that cannot be."""
-    prepared: list[CanonicalImage | bytes | InvalidImage] = []
-    for image in images:
-        try:
-            prepared.append(_encoded(image) if encode else _canonical(image))
-        except InvalidImage as error:
-            prepared.append(error)
-    return prepared
-
-
-def stack(images: Sequence[CanonicalImage | bytes]) -> NDArray[Any]:
-    """Return a model's input: uint8 [N, 128, 128, 3] of canonical images, bytes objects [N, 1] of encoded ones."""
-    if isinstance(images[0], bytes):
-        return np.array(images, object).reshape(-1, *ENCODED_IMAGE.dims)
-    return np.stack(images)
-
-
-def _canonical(image: ImageLike) -> CanonicalImage:
-    try:
-        if isinstance(image, Image.Image):
-            return contract_images.canonical_picture(image)
-        if isinstance(image, np.ndarray):
-            return contract_images.canonical_picture(_picture(image))
-        return contract_images.canonical(encoded_bytes(image))
-    except contract_images.ImageError as error:
-        raise InvalidImage(str(error)) from error
-
-
-def _encoded(image: ImageLike) -> bytes:
-    """Files and bytes as they are, pixels as a lossless PNG."""
-    if not isinstance(image, Image.Image | np.ndarray):
-        return encoded_bytes(image)
-    buffer = io.BytesIO()
-    Image.fromarray(_canonical(image)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def encoded_bytes(image: str | PathLike[str] | bytes) -> bytes:
-    """Return a file's content, or the bytes given. Raises InvalidImage where there are none, or too many."""
-    limit = contract_images.MAX_ENCODED_BYTES
-    if isinstance(image, str | PathLike):
-        try:
-            with open(image, "rb", opener=_without_waiting) as file:
-                data = file.read(limit + 1)
-        except (OSError, ValueError, TypeError) as error:  # ValueError: a null byte in the path
-            raise InvalidImage(getattr(error, "strerror", None) or str(error)) from error
-    elif isinstance(image, bytes):
-        data = image
-    else:
-        raise InvalidImage(f"an image is a path, bytes, a Pillow image or a uint8 array, not {type(image).__name__}")
-    if not 0 < len(data) <= limit:
-        size = "0 bytes" if not data else f"more than {limit:,} bytes"
-        raise InvalidImage(f"the image has {size}; send the whole file of a smaller picture")
-    return data
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; a pipe, whose writer may never come, and a device, which may never end, are none."""
-    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # POSIX
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        raise OSError(errno.EINVAL, "not a file; what comes from a pipe is to be passed as bytes", path)
-    return descriptor
-
-
-def _picture(array: NDArray[Any]) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
-        raise InvalidImage(
-            f"an array image is RGB uint8 [height, width, 3] with values 0 to 255; got {array.dtype} "
-            f"{list(array.shape)}. Scale floats by 255 and convert with .astype('uint8')."
-        )
-    return Image.fromarray(array)
-
-
-# From replies to faces
 
 
 @dataclass(frozen=True)
@@ -134,14 +45,34 @@ class FaceAttributes:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class DetectedFace(FaceAttributes):
+    """One face of a photo; places are in pixels of the photo, turned upright."""
+
+    box: tuple[float, float, float, float]  # left, top, right, bottom; may reach beyond the photo
+    score: float  # the detector's certainty, 0 to 1
+    landmarks: tuple[tuple[float, float], ...]  # right eye, left eye, nose, right and left corner of the mouth
+
+
+class DetectedFaces(list[DetectedFace]):
+    """The faces of a photo, largest first; `in_photo` is more than their number where there are more than MAX_FACES."""
+
+    def __init__(self, faces: Iterable[DetectedFace], *, in_photo: int) -> None:
+        super().__init__(faces)
+        self.in_photo = in_photo
+
+
 Result = FaceAttributes | InvalidImage  # of one image
+PhotoResult = DetectedFaces | InvalidImage  # of one photo
 
 
 def check_contract(metadata: Reply, model: str, *, url: str) -> None:
     """Compare a model's metadata with `contract.spec`. Raises ContractMismatch naming both sides."""
-    expected = _describe([INPUTS[model]], OUTPUTS)
+    is_photo = model == PHOTO_MODEL_NAME
+    expected = _describe([INPUTS[model]], PHOTO_OUTPUTS if is_photo else OUTPUTS)
+    batch_dims = 0 if is_photo else 1
     try:
-        found = _describe(_specs(metadata["inputs"]), _specs(metadata["outputs"]))
+        found = _describe(*(_specs(metadata[side], batch_dims=batch_dims) for side in ("inputs", "outputs")))
     except (KeyError, ValueError, TypeError) as error:
         raise InvalidReply(f"{url}: the metadata of model {model!r} cannot be read: {error}") from error
     if found != expected:
@@ -151,9 +82,9 @@ def check_contract(metadata: Reply, model: str, *, url: str) -> None:
         )
 
 
-def _specs(tensors: Iterable[dict[str, Any]]) -> list[TensorSpec]:
-    """As the contract has them: the leading dimension of metadata shapes is the batch."""
-    return [TensorSpec(t["name"], t["datatype"], tuple(int(n) for n in t["shape"][1:])) for t in tensors]
+def _specs(tensors: Iterable[dict[str, Any]], *, batch_dims: int) -> list[TensorSpec]:
+    """As the contract has them, without the batch."""
+    return [TensorSpec(t["name"], t["datatype"], tuple(int(n) for n in t["shape"][batch_dims:])) for t in tensors]
 
 
 def _describe(inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> str:
@@ -200,17 +131,24 @@ def _face(age: float, male: float, emotion: NDArray[np.float32]) -> FaceAttribut
     )
 
 
-def results_of(
-    images: Sequence[ImageLike],
-    prepared: Sequence[CanonicalImage | bytes | InvalidImage],
-    answers: Iterable[Result],
-) -> list[Result]:
-    """Return a result for each image: its own error or the next answer. Errors name images that were given as paths."""
-    remaining = iter(answers)
-    results: list[Result] = []
-    for image, ready in zip(images, prepared, strict=True):
-        result = ready if isinstance(ready, InvalidImage) else next(remaining)
-        if isinstance(result, InvalidImage) and isinstance(image, str | PathLike):
-            result = InvalidImage(f"{fspath(image)}: {result}")
-        results.append(result)
-    return results
+def detected_faces_of(outputs: Reply, *, url: str) -> DetectedFaces:
+    """Return the faces of one photo. Raises InvalidReply where the outputs are not the contract's."""
+    try:
+        detected = [np.asarray(outputs[t.name], np.float64) for t in _DETECTED]
+        in_photo = int(outputs[FACES_FOUND.name].item())
+        count = len(outputs[SCORES.name])
+        boxes, scores, landmarks = (a.reshape(count, *t.dims[1:]) for a, t in zip(detected, _DETECTED, strict=True))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise InvalidReply(f"{url}: the reply does not hold the outputs of the contract: {error}") from error
+    faces = faces_of(predictions_of(outputs, count=count, url=url))
+    rows = zip(faces, boxes.tolist(), scores.tolist(), landmarks.tolist(), strict=True)
+    return DetectedFaces(
+        (
+            DetectedFace(**vars(face), box=tuple(box), score=score, landmarks=tuple(map(tuple, points)))
+            for face, box, score, points in rows
+        ),
+        in_photo=in_photo,
+    )
+
+
+_DETECTED = (BOXES, SCORES, LANDMARKS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from clients.calls import INFER, INPUTS, LIVE, READY, SERVER_METADATA, STATISTICS, Call, Reply, infer_call
 from clients.errors import AccessDenied, FaceAttributesError, ModelNotFound, ServerBusy
-from clients.messages import predictions_of, stack
-from contract.spec import IMAGE, MODEL_NAME
+from clients.inputs import prepare_photo
+from clients.messages import detected_faces_of, predictions_of
+from contract.spec import ENCODED_IMAGE, IMAGE, MODEL_NAME, PHOTO_MODEL_NAME
 
 _CALLS = (LIVE, READY, SERVER_METADATA, STATISTICS)  # their replies share no field
 _OPTIONAL = (SERVER_METADATA, STATISTICS)  # a server may restrict them
@@ -25,17 +24,17 @@ Outcome = Reply | FaceAttributesError  # of one call
 def health_calls(deadline: float) -> list[Call]:
     """Return what to ask for `Health.of`: a model's process may be dead while the server says that it is ready."""
     questions = [Call(operation, deadline=deadline) for operation in _CALLS]
-    return questions + [infer_call(model, _grey(model), deadline) for model in INPUTS]
+    return questions + [infer_call(model, _grey(model), deadline=deadline) for model in INPUTS]
 
 
 @cache
 def _grey(model: str) -> NDArray[Any]:
     """One image as the model takes it."""
+    grey = np.full(IMAGE.dims, 128, np.uint8)
     if INPUTS[model] == IMAGE:
-        return np.full((1, *IMAGE.dims), 128, np.uint8)
-    buffer = io.BytesIO()
-    Image.new("L", (IMAGE.dims[0], IMAGE.dims[1]), 128).save(buffer, "PNG")
-    return stack([buffer.getvalue()])
+        return grey[None]
+    photo = prepare_photo(grey)
+    return photo if model == PHOTO_MODEL_NAME else photo.reshape(1, *ENCODED_IMAGE.dims)
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,10 @@ def _faults(model: str, outcome: Outcome, *, url: str) -> list[str]:
     try:
         if isinstance(outcome, FaceAttributesError):
             raise outcome
-        predictions_of(outcome, count=1, url=url)
+        if model == PHOTO_MODEL_NAME:
+            detected_faces_of(outcome, url=url)
+        else:
+            predictions_of(outcome, count=1, url=url)
     except FaceAttributesError as error:
         return [f"{model}: {error}"]
     return []

@@ -1,4 +1,4 @@
-"""Encoded bytes or a file -> canonical face image: the project's only decode and only resize.
+"""Encoded bytes or a file -> canonical face image or upright photo: the project's only decode.
 
 python -m contract.images photo.jpg canonical.png
 """
@@ -9,19 +9,22 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from pillow_heif import register_heif_opener
 
 from contract import program
 from contract.metadata import without_metadata
 from contract.program import UserError
 from contract.spec import IMAGE_SIDE_PX
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+register_heif_opener()
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "AVIF", "HEIF")  # HEIF: what iPhones write as .heic
 MAX_PIXELS = 50_000_000  # a 50-megapixel camera still fits; decoded it is 150 MB
 MAX_ENCODED_BYTES = 64 * 1024 * 1024  # a longer file is refused unread
 MIN_SIDE_PX = 16  # fewer pixels hold no face, and 1 x 65535 is an attack rather than a picture
@@ -39,11 +42,11 @@ class UnfitImageError(ImageError):
 
 
 def canonical(data: bytes) -> CanonicalImage:
-    """Decode JPEG, PNG, WebP or BMP bytes to the canonical image, uint8 [128, 128, 3] RGB.
+    """Decode JPEG, PNG, WebP, BMP, AVIF or HEIC bytes to the canonical image, uint8 [128, 128, 3] RGB.
 
     The largest centred square is resized (Lanczos, as FFHQ's thumbnails were made), EXIF orientation applied, alpha
-    put on white; of an animation the first frame counts. Metadata that cannot be read is left out of account. Raises
-    ImageError for anything but a whole, sane picture.
+    put on white, colours brought to sRGB by the ICC profile; of an animation the first frame counts. Metadata that
+    cannot be read is left out of account. Raises ImageError for anything but a whole, sane picture.
     """
     return _decode(data, _to_canonical)
 
@@ -51,7 +54,8 @@ def canonical(data: bytes) -> CanonicalImage:
 def upright_photo(data: bytes) -> Image.Image:
     """Decode the same formats to the whole photo, mode RGB, turned as EXIF says, alpha put on white.
 
-    Raises ImageError as `canonical` does.
+    Colours are left in the profile of the photo, which stays in `info`: `to_srgb` is for the small pictures cut out of
+    it. Raises ImageError as `canonical` does.
     """
     return _decode(data, _to_upright)
 
@@ -94,7 +98,7 @@ def _errors_of_decoders(what: str) -> Iterator[None]:
 
 
 def canonical_file(path: Path) -> CanonicalImage:
-    """`canonical` of a file's content. Raises ImageError naming the file; OSError where it cannot be read."""
+    """Return `canonical` of a file's content. Raises ImageError naming the file; OSError where it cannot be read."""
     try:
         if path.stat().st_size > MAX_ENCODED_BYTES:
             raise ImageError(f"the file has more than {MAX_ENCODED_BYTES:,} bytes; send a smaller one")
@@ -104,10 +108,19 @@ def canonical_file(path: Path) -> CanonicalImage:
 
 
 def canonical_picture(picture: Image.Image) -> CanonicalImage:
-    """`canonical` of a picture that Pillow has opened or that was made in memory. Raises ImageError."""
+    """Return `canonical` of a picture that Pillow has opened or that was made in memory. Raises ImageError."""
+    return _converted(picture, _to_canonical)
+
+
+def upright_picture(picture: Image.Image) -> Image.Image:
+    """Return `upright_photo` of a picture that Pillow has opened or that was made in memory. Raises ImageError."""
+    return _converted(picture, _to_upright)
+
+
+def _converted(picture: Image.Image, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
     with _errors_of_decoders("the opened picture"):
         _check_header(picture)
-        return _to_canonical(picture)
+        return convert(picture)
 
 
 def _to_canonical(picture: Image.Image) -> CanonicalImage:
@@ -116,12 +129,33 @@ def _to_canonical(picture: Image.Image) -> CanonicalImage:
     orientation = _orientation(picture)
     square = ImageOps.fit(_to_eight_bits(picture), (IMAGE_SIDE_PX, IMAGE_SIDE_PX), Image.Resampling.LANCZOS)
     # A centred square turns and mirrors in place, so orientation comes last, on 128 x 128 pixels.
-    return np.asarray(_turned(_on_white(square), orientation), np.uint8)
+    return np.asarray(to_srgb(_turned(_on_white(square), orientation)), np.uint8)
 
 
 def _to_upright(picture: Image.Image) -> Image.Image:
     orientation = _orientation(picture)
     return _turned(_on_white(_to_eight_bits(picture)), orientation)
+
+
+def to_srgb(rgb: Image.Image) -> Image.Image:
+    """Bring a picture of mode RGB from the ICC profile in its `info` to sRGB; without a usable one, leave it."""
+    if (transform := _transform_to_srgb(rgb.info.get("icc_profile"), "RGB")) is None:
+        return rgb
+    return transform.apply(rgb)
+
+
+_SRGB = ImageCms.createProfile("sRGB")
+
+
+@lru_cache(maxsize=16)  # cameras have few profiles; making a transform costs as much as applying it to a small picture
+def _transform_to_srgb(icc_profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    if not icc_profile:
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
+        return ImageCms.buildTransform(profile, _SRGB, mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):  # broken, or of another colour space than the pixels
+        return None
 
 
 def _orientation(picture: Image.Image) -> Any:
@@ -164,13 +198,19 @@ def _to_eight_bits(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I"):  # 16-bit grey: convert() would clip to 255 instead of scaling
         grey: NDArray[Any] = np.asarray(picture)
         return Image.fromarray((grey.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if picture.mode == "CMYK":  # its profile is of inks, so it cannot wait until the picture is small
+        picture.load()
+        if (transform := _transform_to_srgb(picture.info.get("icc_profile"), "CMYK")) is not None:
+            return transform.apply(picture)
     return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
     if picture.mode == "RGB":
         return picture
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    rgb = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    rgb.info = picture.info  # which holds the colour profile
+    return rgb
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def without_metadata(data: bytes) -> Iterator[bytes]:
                 yield _png(data, _PNG_NEEDED | ({b"eXIf", b"iCCP"} if exif_and_profile else set()))
             elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
                 yield _webp(data, _WEBP_NEEDED | ({b"EXIF", b"ICCP"} if exif_and_profile else set()))
-        except struct.error:  # it ends within a header
+        except (struct.error, IndexError):  # it ends within a header
             return
 
 

@@ -91,23 +91,26 @@ class Samples:
         return [self.folder / path for path in self.table["path"]]
 
     def image_batches(self, batch_size: int) -> Iterator[Images]:
-        """Images uint8 [<= batch_size, 128, 128, 3], in order."""
+        """Yield images uint8 [<= batch_size, 128, 128, 3], in order."""
         for start in range(0, len(self), batch_size):
             yield self.packed[self.rows[start : start + batch_size]]
 
     def take(self, index: slice | NDArray[np.int64]) -> Samples:
-        """Some of these samples, by position."""
+        """Return some of these samples, by position."""
         return Samples(self.folder, self.table.iloc[index].reset_index(drop=True), self.packed, self.rows[index])
 
 
 def labels_of(table: pd.DataFrame) -> Labels:
-    """The label columns of a manifest's rows as arrays."""
+    """Return the label columns of a manifest's rows as arrays."""
     age, gender = (table[name].to_numpy(np.float32) for name in ("age", "gender"))
     return Labels(age, gender, table[list(EMOTIONS)].to_numpy(np.float32))
 
 
 def load_samples(manifest: Path, role: Role = "test", protocol: Protocol = "holdout") -> Samples:
-    """The faces that `protocol` uses for `role`. Raises ManifestError for a missing or broken file or none at all."""
+    """Return the faces that `protocol` uses for `role`.
+
+    Raises ManifestError for a missing or broken file, or where there is no such face.
+    """
     table = read_manifest(manifest)
     packed = map_images(manifest.with_name(IMAGES_NAME), len(table))
     parts = ROLES[protocol][role]
@@ -118,7 +121,7 @@ def load_samples(manifest: Path, role: Role = "test", protocol: Protocol = "hold
 
 
 def read_manifest(manifest: Path) -> pd.DataFrame:
-    """The whole table: COLUMNS, and any others that its dataset has. Raises ManifestError."""
+    """Read the whole table: COLUMNS, and any others that its dataset has. Raises ManifestError."""
     try:
         table = pd.read_csv(manifest, dtype=_COLUMN_DTYPES, encoding_errors=ANY_NAME)
     except FileNotFoundError:
@@ -142,7 +145,7 @@ def write_manifest(table: pd.DataFrame, manifest: Path) -> None:
 
 
 def map_images(path: Path, rows: int) -> Images:
-    """The packed images of a manifest with so many rows, mapped. Raises ManifestError where the two do not fit."""
+    """Map the packed images of a manifest with so many rows. Raises ManifestError where the two do not fit."""
     try:
         packed: Images = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:

@@ -6,7 +6,6 @@ python -m convert.export_onnx --checkpoint runs/train/best.safetensors --manifes
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import tyro
 from contract import program
 from contract.files import replacing
 from contract.program import UserError
+from contract.repository import file_sha256
 from contract.samples import load_samples
 from contract.spec import AGE_GROUPS, EMOTIONS, GENDERS, IMAGE, OUTPUTS, Images, Predictions
 from convert.serving_model import ServingModel
@@ -42,6 +42,8 @@ class ExportConfig:
     manifest: Path | None = None  # its test faces check the export; without one, faces drawn for it do
     out: Path = Path("model_repository/agegendernet/1/model.onnx")
     precision: Precision = "fp32"  # fp16: the trunk in half precision, which is where TensorRT takes it from
+    # fp16: half the size. The graph widens them before use, so answers stay those of fp32; refused where not exact.
+    weights: Precision = "fp32"
     check_images: int = 64  # enough for every layer to see real values; more only takes longer
 
 
@@ -49,9 +51,21 @@ class ExportError(UserError, RuntimeError):
     """The exported model does not answer as PyTorch does; nothing was written."""
 
 
-def export(checkpoint: Checkpoint, out: Path, *, precision: Precision, images: Images, source_sha256: str = "") -> str:
-    """Export, compare on `images`, write `out` and return what was compared. Raises ExportError past the limits."""
-    model = to_onnx(ServingModel(checkpoint, half=precision == "fp16").eval())
+def export(
+    checkpoint: Checkpoint,
+    out: Path,
+    *,
+    precision: Precision,
+    images: Images,
+    weights: Precision = "fp32",
+    source_sha256: str = "",
+) -> str:
+    """Export, compare on `images`, write `out` and return what was compared.
+
+    Raises ExportError past the limits, and PrecisionError for weights that half precision does not hold exactly.
+    """
+    half = precision == "fp16"  # such a trunk is stored as it computes
+    model = to_onnx(ServingModel(checkpoint, half=half, stored_half=weights == "fp16" and not half).eval())
     summary = check_export(model, ServingModel(checkpoint).eval(), images, precision)
     onnx.helper.set_model_props(model, _metadata(checkpoint, precision, source_sha256))
     with replacing(out) as temporary:
@@ -129,8 +143,15 @@ def _metadata(checkpoint: Checkpoint, precision: Precision, source_sha256: str) 
 def main(config: ExportConfig) -> None:
     images = _check_images(config)
     checkpoint = load_checkpoint(config.checkpoint)
-    sha256 = hashlib.sha256(config.checkpoint.read_bytes()).hexdigest()
-    print(export(checkpoint, config.out, precision=config.precision, images=images, source_sha256=sha256))
+    summary = export(
+        checkpoint,
+        config.out,
+        precision=config.precision,
+        images=images,
+        weights=config.weights,
+        source_sha256=file_sha256(config.checkpoint),
+    )
+    print(summary)
     print(f"wrote {config.out} ({config.out.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -15,9 +15,9 @@ import tyro
 
 from contract import program
 from contract.files import replacing
+from contract.repository import read_engine_manifest
 from contract.samples import Protocol, Role, Samples, load_samples
 from contract.spec import Predictions
-from convert.engine.manifest import read_manifest
 from convert.errors import ModelFileError, RuntimeUnavailableError
 from convert.runtimes import RUNTIMES, Runtime, load, runs
 from evaluation.agreement import agree, excesses
@@ -67,7 +67,7 @@ def contenders(config: ParityConfig) -> list[Contender]:
         (config.onnx, "fp32"),
         (config.fp16_onnx, "fp16"),
         (config.int8_onnx, "int8"),
-        (config.plan, read_manifest(config.plan).precision if config.plan else ""),
+        (config.plan, read_engine_manifest(config.plan).precision if config.plan else ""),
     ]
     chosen = [
         Contender(runtime, model, precision)

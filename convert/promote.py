@@ -17,10 +17,9 @@ import tyro
 
 from contract import program
 from contract.program import UserError
+from contract.repository import engine_manifest_path, file_sha256, read_engine_manifest
 from contract.samples import Protocol, Role, Samples, load_samples
 from contract.spec import MODEL_NAME
-from convert.engine.manifest import manifest_path, read_manifest
-from convert.engine.source import file_sha256
 from convert.errors import ModelFileError
 from convert.promotion.model_control import ModelControlError, load_version
 from convert.promotion.versions import ModelVersions, check_highest_is_served
@@ -123,11 +122,11 @@ def version_files(candidate: Path, plan: Path | None, *, incumbent: Path) -> dic
         return {"model.onnx": candidate}
     if not plan.is_file():
         raise ModelFileError(f"{plan} does not exist; build it with python -m convert.build_engine --onnx {candidate}")
-    if read_manifest(plan).onnx_sha256 != file_sha256(candidate):
+    if read_engine_manifest(plan).onnx_sha256 != file_sha256(candidate):
         raise ModelFileError(
             f"{plan} was not built from {candidate}; build it with python -m convert.build_engine --onnx {candidate}"
         )
-    return {"model.onnx": candidate, "model.plan": plan, manifest_path(plan).name: manifest_path(plan)}
+    return {"model.onnx": candidate, "model.plan": plan, engine_manifest_path(plan).name: engine_manifest_path(plan)}
 
 
 def _evaluate(

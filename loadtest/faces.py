@@ -36,7 +36,7 @@ class Pictures:
 
 
 def load_pictures(source: str) -> Pictures:
-    """From a dataset's manifest.csv, a folder, file or glob; synthetic where `source` is empty.
+    """Load from a dataset's manifest.csv, a folder, file or glob; synthetic where `source` is empty.
 
     Raises ManifestError or ImageError for what cannot be read, OSError for a missing file, ValueError for an empty
     folder.

@@ -9,19 +9,20 @@ import subprocess
 from importlib.metadata import distributions
 from pathlib import Path
 
+from contract.spec import CPU_ENGINE
 from serving.installation import DEFAULT_VENV
 
-SERVER_PACKAGES = ("nvidia-pytriton", "openvino", "numpy")
+SERVER_PACKAGES = ("nvidia-pytriton", CPU_ENGINE, "numpy")
 
 
 def describe_hardware() -> str:
-    """Processor, the cores that this process may use, and GPUs."""
+    """Return processor, the cores that this process may use, and GPUs."""
     cores = f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} cores"
     return "; ".join(filter(None, [f"{_processor()}, {cores}", _gpus()]))
 
 
 def server_versions() -> str:
-    """Packages of the CPU server's environment, which is not this one."""
+    """Return the packages of the CPU server's environment, which is not this one."""
     [site, *_] = [*DEFAULT_VENV.glob("lib/python3*/site-packages"), DEFAULT_VENV]
     found = {found.name.replace("_", "-"): found.version for found in distributions(path=[str(site)])}
     return ", ".join(f"{name} {found[name]}" for name in SERVER_PACKAGES if name in found)

@@ -32,7 +32,9 @@ from locust.argument_parser import LocustArgumentParser
 grpc.experimental.gevent.init_gevent()  # before any channel
 
 from clients import Circuit, FaceAttributesClient, FaceAttributesError, ModelStatistics, Wire  # noqa: E402
-from contract.spec import ENSEMBLE_NAME  # noqa: E402
+from clients.command_line import ServerConnection  # noqa: E402
+from contract.program import UserError  # noqa: E402
+from contract.spec import ENSEMBLE_NAME, GRPC_PORT, HTTP_PORT  # noqa: E402
 from loadtest.faces import Picture, Pictures, load_pictures  # noqa: E402
 from loadtest.users import conditions, shapes  # noqa: E402  (of shapes the module: locust applies any class it can see)
 from loadtest.users.measurement import MODELS, Measurement, Request  # noqa: E402
@@ -41,6 +43,13 @@ from loadtest.users.schedule import ARRIVALS, SHAPES, arrival_times  # noqa: E40
 
 AFTER_AN_ERROR_S = 0.1  # a closed loop's pause: a server that refuses at once would be asked as fast as we can
 _UNIX_S = time.time() - time.perf_counter()  # all times are of the one clock that is never set
+
+FILES = {  # as the clients' programs have them
+    "headers_file": 'lines "name: value" that go with every request, such as a key',
+    "ca_file": "PEM; without it the system's authorities are trusted",
+    "certificate_file": "the client's own, PEM, where the server asks for one",
+    "key_file": "its private key",
+}
 
 pictures = cache(load_pictures)
 
@@ -132,26 +141,29 @@ class HttpEncoded(FaceAttributesUser):
 
 
 def users_of(environment: locust.env.Environment) -> list[type[FaceAttributesUser]]:
-    """The kinds that take part in the run."""
+    """Return the kinds that take part in the run."""
     return [user for user in environment.user_classes if issubclass(user, FaceAttributesUser)]
 
 
-def url_of(user: type[FaceAttributesUser], options: Any) -> str:
-    return str(options.grpc_url if user.protocol == "gRPC" else options.http_url)
-
-
 def open_client(user: type[FaceAttributesUser], options: Any) -> FaceAttributesClient:
-    """A client that shows every failure: it neither tries again nor stops asking."""
+    """Open a client that shows every failure: it neither tries again nor stops asking.
+
+    Raises InvalidInput for a file of headers or certificates that cannot be used.
+    """
+    url = str(options.grpc_url if user.protocol == "gRPC" else options.http_url)
+    files: dict[str, Any] = {name: Path(path) for name in FILES if (path := getattr(options, name))}
+    server = ServerConnection(url, timeout_s=options.timeout_s, retry_for_s=0, **files)
     circuit = Circuit(failures_to_open=sys.maxsize)
-    url = url_of(user, options)
-    return FaceAttributesClient(url, timeout_s=options.timeout_s, retry_for_s=0, wire=user.wire, circuit=circuit)
+    return FaceAttributesClient(url, wire=user.wire, circuit=circuit, **server.options())
 
 
 @locust.events.init_command_line_parser.add_listener
 def add_options(parser: LocustArgumentParser) -> None:
     group = parser.add_argument_group("Face attributes")
-    group.add_argument("--grpc-url", env_var="GRPC_URL", default="grpc://127.0.0.1:8001", help="of the server")
-    group.add_argument("--http-url", env_var="HTTP_URL", default="http://127.0.0.1:8000", help="of the server")
+    group.add_argument("--grpc-url", env_var="GRPC_URL", default=f"grpc://127.0.0.1:{GRPC_PORT}", help="or grpcs://")
+    group.add_argument("--http-url", env_var="HTTP_URL", default=f"http://127.0.0.1:{HTTP_PORT}", help="or https://")
+    for name, help_ in FILES.items():
+        group.add_argument(f"--{name.replace('_', '-')}", default="", help=help_)
     group.add_argument("--faces", default="", help="a manifest.csv or a folder of pictures; empty for synthetic ones")
     group.add_argument("--rate", type=float, default=0.0, help="requests/s of each user, an open loop; 0: closed loop")
     group.add_argument("--arrivals", choices=ARRIVALS, default="constant", help="of an open loop")
@@ -164,7 +176,7 @@ def add_options(parser: LocustArgumentParser) -> None:
 
 @locust.events.init.add_listener
 def prepare(environment: locust.env.Environment, **_: Any) -> None:
-    """Before any user: the shape, the time to end in, the recording. Ends the program where the load cannot start."""
+    """Set the shape, the time to end in and the recording up; end the program where the load cannot start."""
     options = environment.parsed_options
     environment.stop_timeout = environment.stop_timeout or options.timeout_s + 5
     if is_worker(environment):
@@ -177,7 +189,7 @@ def prepare(environment: locust.env.Environment, **_: Any) -> None:
             served(environment)
         if options.shape != "steady":
             set_shape(environment)
-    except (FaceAttributesError, ValueError, OSError) as error:
+    except (UserError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     Recording(environment, statistics=lambda: statistics(environment), on_complete=lambda r: complete(environment, r))
 
@@ -191,10 +203,11 @@ def set_shape(environment: locust.env.Environment) -> None:
 
 
 def served(environment: locust.env.Environment) -> dict[str, str]:
-    """The server's side of the conditions, over the first user's protocol. Raises FaceAttributesError."""
+    """Return the server's side of the conditions, over the first user's protocol. Raises FaceAttributesError."""
     options, users = environment.parsed_options, users_of(environment)
     models = sorted({name for user in users for name in (*MODELS[user.wire], *_ensemble(user.wire))})
-    return conditions.server_side(url_of(users[0], options), models, timeout_s=options.timeout_s)
+    with open_client(users[0], options) as client:
+        return conditions.server_side(client, models)
 
 
 def _ensemble(wire: Wire) -> tuple[str, ...]:
@@ -202,7 +215,7 @@ def _ensemble(wire: Wire) -> tuple[str, ...]:
 
 
 def statistics(environment: locust.env.Environment) -> tuple[ModelStatistics, ...]:
-    """The server's counters now; none where it does not answer, which the requests' errors will tell."""
+    """Return the server's counters; none where it does not answer, which the requests' errors will tell."""
     with suppress(FaceAttributesError), open_client(users_of(environment)[0], environment.parsed_options) as client:
         return client.statistics()
     return ()
@@ -217,7 +230,9 @@ def complete(environment: locust.env.Environment, recording: Recording) -> None:
         server = served(environment)
     except FaceAttributesError as error:
         server = {"server": f"gone at the end of the run: {error}"}
-    stated = {**load(environment, recording), **server, **conditions.client_side()}
+    names = [user.__name__ for user in environment.user_classes]
+    sent = conditions.load_side(options, names, pictures(options.faces), recording)
+    stated = {**sent, **server, **conditions.client_side()}
     measurement = Measurement.of(recording.requests, recording.stages, recording.window, stated)
     folder = Path(options.out)
     measurement.write(folder)
@@ -226,23 +241,3 @@ def complete(environment: locust.env.Environment, recording: Recording) -> None:
         environment.events.quit.add_listener(lambda **_: print(text))
     else:
         print(text)
-
-
-def load(environment: locust.env.Environment, recording: Recording) -> dict[str, str]:
-    """What was sent, how often, and for how long."""
-    options = environment.parsed_options
-    names = ", ".join(sorted(user.__name__ for user in environment.user_classes))
-    count = options.num_users
-    users, peak = (
-        f"{count} user{'' if count == 1 else 's'} ({names})",
-        "" if options.shape == "steady" else f"{options.shape} up to ",
-    )
-    rate = f"{count * options.rate:g} requests/s of {users}, {options.arrivals} arrivals"
-    return {
-        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "load": f"open loop, {peak}{rate}" if options.rate > 0 else f"closed loop, {peak}{users}, one request each",
-        "measured": f"{recording.window.length_s:.1f} s after {options.warm_up_s:g} s of warm-up",
-        "requests": f"one image each, deadline {options.timeout_s:g} s, never repeated",
-        "pictures": pictures(options.faces).description,
-        "load generator": f"locust with {recording.workers or 'no'} workers",
-    }

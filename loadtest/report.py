@@ -16,7 +16,8 @@ import tyro
 
 from contract import program
 from contract.files import replacing
-from loadtest.users.measurement import Measurement, errors, summary, where_time_goes, write_csv
+from loadtest.table import write_table
+from loadtest.users.measurement import Measurement, errors, summary, where_time_goes
 from loadtest.users.plots import course_figure, latency_figure, save, stages_figure
 
 LATE_MS = 10.0  # of lag: more, and it is the load generator that is measured
@@ -50,7 +51,7 @@ def write_report(measurement: Measurement, folder: Path, *, objective_ms: float)
     table = summary(measurement, objective_ms=objective_ms)
     if not table["count"].any():
         return "no request was due after the warm-up; run longer"
-    write_csv(table, folder / "summary.csv", measurement.conditions)
+    write_table(table, folder / "summary.csv", measurement.conditions)
     stages = where_time_goes(measurement, table)
     figures = {
         "latency": latency_figure(measurement, objective_ms=objective_ms),
@@ -66,14 +67,14 @@ def write_report(measurement: Measurement, folder: Path, *, objective_ms: float)
 
 
 def to_text(measurement: Measurement, table: pd.DataFrame) -> str:
-    """Conditions, a row a kind of request, what the server counted, and every error."""
+    """Return conditions, a row a kind of request, what the server counted, and every error."""
     conditions = "\n".join(f"{name}: {value}" for name, value in measurement.conditions.items())
     tables = [_plain(found) for found in (_readable(table), measurement.stages, errors(measurement)) if len(found)]
     return "\n\n".join(filter(None, [conditions, *tables, note_on(measurement), *warnings_of(table)]))
 
 
 def warnings_of(table: pd.DataFrame) -> list[str]:
-    """What the reader must know before believing the numbers."""
+    """Say what the reader must know before believing the numbers."""
     lag_ms = table["lag_p99_ms"].max()
     if lag_ms <= LATE_MS:
         return []
@@ -84,7 +85,7 @@ def warnings_of(table: pd.DataFrame) -> list[str]:
 
 
 def note_on(measurement: Measurement) -> str:
-    """What the server's counters cannot tell of these models."""
+    """Say what the server's counters cannot tell of these models."""
     if "python" not in measurement.conditions.get("model", ""):
         return ""
     return (
@@ -94,7 +95,7 @@ def note_on(measurement: Measurement) -> str:
 
 
 def to_html(measurement: Measurement, table: pd.DataFrame, stages: pd.DataFrame, pictures: dict[str, bytes]) -> str:
-    """The page; pictures are inside it."""
+    """Return the page; pictures are inside it."""
     conditions = "".join(
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in measurement.conditions.items()
     )

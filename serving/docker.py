@@ -13,12 +13,18 @@ from pathlib import Path
 from typing import Literal
 
 from contract import program
+from contract.spec import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from serving.errors import SetupError
 from serving.launch import LOOPBACK, PROJECT, Launch, Ports
 from serving.versions import DOCKERFILE, TRITON_RELEASE
 
 Stage = Literal["server", "builder"]
 MODELS = Path("/models")  # where the container sees the repository
+GPUS = (
+    "--gpus=all",
+    "--env=CUDA_VISIBLE_DEVICES",
+    "--env=CUDA_DEVICE_ORDER",
+)  # of which CUDA takes the caller's choice
 SHM_SIZE = "1gb"  # the Python backend passes images through it; Docker's 64 MB hold one batch
 
 
@@ -36,13 +42,13 @@ def build(stage: Stage) -> None:
 
 
 def launch(repository: Path, arguments: list[str], ports: Ports, *, version_compatible: bool = False) -> Launch:
-    """How to start the server's container. `arguments` name the repository MODELS."""
+    """Return how to start the server's container. `arguments` name the repository MODELS."""
     name = f"agegendernet-{os.getpid()}-{ports.grpc}"
     if version_compatible:  # such a plan brings code of its own, which the backend runs only if told so
         arguments = [*arguments, "--backend-config=tensorrt,version-compatible=true"]
-    published = zip((ports.http, ports.grpc, ports.metrics), (8000, 8001, 8002), strict=True)
+    published = zip((ports.http, ports.grpc, ports.metrics), (HTTP_PORT, GRPC_PORT, METRICS_PORT), strict=True)
     command = (
-        *("docker", "run", "--rm", f"--name={name}", "--gpus=all", f"--shm-size={SHM_SIZE}"),
+        *("docker", "run", "--rm", f"--name={name}", *GPUS, f"--shm-size={SHM_SIZE}"),
         *("--ulimit=memlock=-1", "--ulimit=stack=67108864"),  # pinned memory, and what Triton's documentation asks for
         *(f"--publish={LOOPBACK}:{port}:{inside}" for port, inside in published),
         "--user=1000:1000",
@@ -50,14 +56,14 @@ def launch(repository: Path, arguments: list[str], ports: Ports, *, version_comp
         image("server"),
         *("tritonserver", *arguments),
     )
-    return Launch(command, dict(os.environ), cleanup=("docker", "rm", "--force", name))
+    return Launch(command, dict(os.environ), cleanup=(("docker", "rm", "--force", name),))
 
 
 def build_engine(arguments: list[str]) -> int:
     """Run convert.build_engine in the builder's container, on the project as it is here; its exit status."""
     build("builder")
     command = [
-        *("docker", "run", "--rm", "--gpus=all", f"--user={os.getuid()}:{os.getgid()}"),  # the plan is to be ours
+        *("docker", "run", "--rm", *GPUS, f"--user={os.getuid()}:{os.getgid()}"),  # the plan is to be ours
         *(f"--volume={PROJECT}:/project", "--workdir=/project", "--env=PYTHONPATH=/project", "--env=HOME=/tmp"),
         image("builder"),
         *("python3", "-m", "convert.build_engine", *arguments),

@@ -12,13 +12,14 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 from contract.files import replacing
 from serving.errors import SetupError
 from serving.launch import LOOPBACK, PROJECT, Launch, Ports
 
 DEFAULT_VENV = Path(os.environ.get("TRITON_VENV") or PROJECT / ".venv-triton")
-CPU_CONFIG_NAME = "cpu"
+REPOSITORY, BACKENDS = Path("repository"), Path("backends")  # their names in the folder that the server runs in
 STUB_NAME = "triton_python_backend_stub"
 
 # Asked of the environment's own interpreter.
@@ -41,8 +42,8 @@ class Installation:
     backends: Path
     environment: dict[str, str]
 
-    def launch(self, arguments: list[str], ports: Ports) -> Launch:
-        """How to start it, listening on the loopback interface."""
+    def launch(self, repository: Path, arguments: list[str], ports: Ports) -> Launch:
+        """Return how to start it, listening on the loopback interface. `arguments` name the repository REPOSITORY."""
         listening = [
             f"--{name}-{part}={value}"
             for name, port in (("http", ports.http), ("grpc", ports.grpc), ("metrics", ports.metrics))
@@ -50,11 +51,27 @@ class Installation:
         ]
         regions = f"agegendernet_{os.getpid()}_{ports.grpc}_"  # a server that is killed leaves its shared memory behind
         command = (
-            *(str(self.binary), f"--backend-directory={self.backends}", *arguments, *listening),
+            *(str(self.binary), f"--backend-directory={BACKENDS}", *arguments, *listening),
             f"--backend-config=python,shm-region-prefix-name={regions}",
         )
-        cleanup = ("find", "/dev/shm", "-maxdepth", "1", "-name", f"{regions}*", "-delete")
-        return Launch((*_ending_with_its_parent(), *command), self.environment, cleanup)
+        folder = self._folder(repository)
+        cleanup = (
+            ("find", "/dev/shm", "-maxdepth", "1", "-name", f"{regions}*", "-delete"),
+            ("rm", "-r", str(folder)),
+        )
+        return Launch((*_ending_with_its_parent(), *command), self.environment, cleanup, folder)
+
+    def _folder(self, repository: Path) -> Path:
+        """Make the folder that the server runs in, with links to what it reads.
+
+        The backend starts each model by a line for a shell, in which every path stands as it is given to the server: a
+        space would take it apart, and what follows an "&" would be run. So it is given these names and no others.
+        """
+        folder = Path(mkdtemp(prefix="agegendernet-server-"))
+        (folder / REPOSITORY).symlink_to(repository.absolute())
+        (folder / BACKENDS).symlink_to(self.backends)
+        (folder / "contract").symlink_to(PROJECT / "contract")  # models look for it where they run, not in PYTHONPATH
+        return folder
 
 
 def find_installation(venv: Path = DEFAULT_VENV) -> Installation:

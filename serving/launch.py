@@ -15,11 +15,12 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Launch:
-    """A command line that becomes the server, with its variables; it runs in the project's folder."""
+    """A command line that becomes the server, with its variables and the folder that it runs in."""
 
     arguments: tuple[str, ...]
     environment: dict[str, str]
-    cleanup: tuple[str, ...] = ()  # run after it has ended, where ending the process is not enough
+    cleanup: tuple[tuple[str, ...], ...] = ()  # commands to run after it has ended
+    folder: Path = PROJECT
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Ports:
         return f"http://{LOOPBACK}:{self.metrics}/metrics"
 
     def chosen(self) -> Ports:
-        """The same, every 0 replaced, all seen free at one moment. Raises SetupError for one that is taken."""
+        """Return the same, every 0 replaced, all seen free at one moment. Raises SetupError for one that is taken."""
         with ExitStack() as held:
             free = {name: _bind(held, name, getattr(self, name)) for name in ("http", "grpc", "metrics")}
             return replace(self, **free)
@@ -65,7 +66,7 @@ def _bind(held: ExitStack, name: str, port: int) -> int:
 def server_arguments(
     repository: Path, *, model_control: bool, verbose: bool, exit_timeout_s: float, config_name: str
 ) -> list[str]:
-    """The options of tritonserver that do not depend on where it runs; `repository` is as the server will see it."""
+    """Return the options of tritonserver that hold wherever it runs; `repository` is as the server will see it."""
     arguments = [
         f"--model-repository={repository}",
         # The configurations are complete, and completing them would start every Python model once more just to ask it.

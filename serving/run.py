@@ -9,14 +9,17 @@ import os
 import signal
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import tyro
 
 from contract import program
-from serving.errors import StartError
+from contract.repository import copy_with_model
+from serving.errors import SetupError, StartError
 from serving.server import ServerOptions, TritonServer, wait_for
 
 
@@ -25,15 +28,16 @@ class RunConfig:
     """Start the Triton server, wait until every model answers, and serve until Ctrl-C."""
 
     repository: Path = Path("model_repository")
+    model: Path | None = None  # an ONNX model to serve in place of the repository's own
     then: str | None = None  # a shell command to run against it, with GRPC_URL, HTTP_URL, METRICS_URL; then stop
     server: tyro.conf.OmitArgPrefixes[ServerOptions] = field(default_factory=ServerOptions)
 
 
 def main(config: RunConfig) -> int:
-    """The exit status: that of `then`. Raises StartError for a server that ends by itself."""
+    """Serve; return the exit status, that of `then`. Raises StartError for a server that ends by itself."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ask for the same
     started = time.perf_counter()
-    with TritonServer(config.repository, config.server) as server:
+    with served_repository(config) as repository, TritonServer(repository, config.server) as server:
         print(
             f"ready after {time.perf_counter() - started:.1f} s, log in {config.server.log}\n"
             f"  gRPC     {server.grpc_url}\n  HTTP     {server.http_url}\n  metrics  {server.metrics_url}",
@@ -47,6 +51,21 @@ def main(config: RunConfig) -> int:
         except KeyboardInterrupt:
             return 0
     raise StartError(f"the server ended by itself with status {status}; its log is {config.server.log}")
+
+
+@contextmanager
+def served_repository(config: RunConfig) -> Iterator[Path]:
+    """Yield the repository, or a copy of it with `model` in it for as long as it is served. Raises SetupError."""
+    if config.model is None:
+        yield config.repository
+        return
+    with TemporaryDirectory(prefix="agegendernet-") as folder:
+        try:
+            copied = copy_with_model(config.repository, Path(folder, "model_repository"), config.model)
+        except OSError as error:
+            raise SetupError(f"{config.model} cannot be served: {error.strerror}: {error.filename}") from error
+        print(f"serving {config.model}")
+        yield copied
 
 
 def run_command(command: str, server: TritonServer) -> int:

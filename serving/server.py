@@ -17,12 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from contract.spec import MODEL_NAME
+from contract.repository import CPU_CONFIG_NAME, ONNX_NAME, model_config_path, served_version
+from contract.spec import GRPC_PORT, HTTP_PORT, METRICS_PORT, MODEL_NAME
 from serving import docker
 from serving.errors import SetupError, StartError
-from serving.installation import CPU_CONFIG_NAME, DEFAULT_VENV, find_installation
-from serving.launch import PROJECT, Launch, Ports, server_arguments
-from serving.preflight import Manifest, check, gpu_compute_capability
+from serving.installation import DEFAULT_VENV, REPOSITORY, find_installation
+from serving.launch import Launch, Ports, server_arguments
+from serving.preflight import check_engines, server_compute_capabilities
 from serving.readiness import is_ready, warm_up
 from serving.versions import TENSORRT_VERSION
 
@@ -31,14 +32,14 @@ from serving.versions import TENSORRT_VERSION
 class ServerOptions:
     """How the server is started. A port of 0 stands for any free one."""
 
-    http_port: int = 8000
-    grpc_port: int = 8001
-    metrics_port: int = 8002
+    http_port: int = HTTP_PORT
+    grpc_port: int = GRPC_PORT
+    metrics_port: int = METRICS_PORT
     log: Path = Path("runs/serve/triton.log")
     verbose: bool = False  # the server logs every request
     explicit_models: bool = False  # load and unload models by request only, as promotion does
     docker: bool = False  # the GPU server: Triton's container on the engine, instead of the CPU server of `venv`
-    arguments: tuple[str, ...] = ()  # further options of tritonserver, as they are
+    arguments: tuple[str, ...] = ()  # further options of tritonserver, as they are; paths in them must be absolute
     venv: Path = DEFAULT_VENV
     start_timeout_s: float = 60.0  # a quiet machine needs 3
     stop_timeout_s: float = 10.0  # for requests in flight, before they are broken off
@@ -58,7 +59,7 @@ class TritonServer:
         self.repository = repository
         self.options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self._cleanup: tuple[str, ...] = ()
+        self._cleanup: tuple[tuple[str, ...], ...] = ()
         self._ports = Ports(options.http_port, options.grpc_port, options.metrics_port)
 
     @property
@@ -75,7 +76,7 @@ class TritonServer:
 
     @property
     def pid(self) -> int:
-        """Process id of the running server; its children belong to the process group of the same number."""
+        """Return the process id of the running server; its children belong to the process group of the same number."""
         return self._running().pid
 
     def __enter__(self) -> Self:
@@ -96,7 +97,7 @@ class TritonServer:
             self._process = subprocess.Popen(
                 launch.arguments,
                 env=launch.environment,
-                cwd=PROJECT,  # where the models find `contract`: their interpreters look there first, not in PYTHONPATH
+                cwd=launch.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -133,8 +134,8 @@ class TritonServer:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # the server, or a backend process that outlived it
         process.wait()
-        if self._cleanup:
-            subprocess.run(self._cleanup, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        for command in self._cleanup:
+            subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -145,17 +146,21 @@ class TritonServer:
         """The server of .venv-triton, on the CPU."""
         _check_repository(self.repository)
         installation = find_installation(self.options.venv)
-        return installation.launch(self._arguments(self.repository.absolute(), CPU_CONFIG_NAME), self._choose_ports())
+        return installation.launch(self.repository, self._arguments(REPOSITORY, CPU_CONFIG_NAME), self._choose_ports())
 
     def _container(self) -> Launch:
         """Triton's container, on the engine."""
-        engines = check(self.repository, tensorrt_version=TENSORRT_VERSION, compute_capability=gpu_compute_capability())
+        engines = check_engines(
+            self.repository,
+            tensorrt_version=TENSORRT_VERSION,
+            compute_capabilities=server_compute_capabilities(),
+        )
         docker.build("server")
         return docker.launch(
             self.repository,
             self._arguments(docker.MODELS, ""),
             self._choose_ports(),
-            version_compatible=any(Manifest.read(engine.manifest).version_compatible for engine in engines),
+            version_compatible=any(engine.manifest.version_compatible for engine in engines),
         )
 
     def _arguments(self, repository: Path, config_name: str) -> list[str]:
@@ -184,7 +189,7 @@ class TritonServer:
 
 
 def wait_for(process: subprocess.Popen[bytes]) -> int:
-    """The exit status of a process, waited for so that a signal is never overlooked.
+    """Wait for a process so that a signal is never overlooked; return its exit status.
 
     Python calls its handlers between two steps of the program: one that arrives just before a wait without end would
     be handled after it.
@@ -195,11 +200,9 @@ def wait_for(process: subprocess.Popen[bytes]) -> int:
 
 
 def _check_repository(repository: Path) -> None:
-    if not (repository / MODEL_NAME / "config.pbtxt").exists():
+    if not model_config_path(repository, cpu=False).exists():
         raise SetupError(f"{repository} is no model repository: it has no {MODEL_NAME}/config.pbtxt")
-    versions = [int(folder.name) for folder in (repository / MODEL_NAME).iterdir() if folder.name.isdecimal()]
-    model = repository / MODEL_NAME / str(max(versions, default=1)) / "model.onnx"
-    if not model.exists():
+    if not (model := served_version(repository / MODEL_NAME) / ONNX_NAME).exists():
         raise SetupError(f"{model} is missing; make it with make export")
 
 

@@ -47,7 +47,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, noise: Images) -> Path:
         if isinstance(module, torch.nn.Linear):  # as published, answers would differ by a millionth
             torch.nn.init.kaiming_normal_(module.weight)
     folder = tmp_path_factory.mktemp("serving") / "model_repository"
-    shutil.copytree(PROJECT / "model_repository", folder, ignore=shutil.ignore_patterns("*.onnx", "*.plan*"))
+    shutil.copytree(PROJECT / "model_repository", folder, ignore=shutil.ignore_patterns("model.onnx", "*.plan*"))
     export(Checkpoint(network, 128, {}, {}), folder / MODEL_NAME / "1" / "model.onnx", precision="fp32", images=noise)
     return folder
 

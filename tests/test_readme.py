@@ -48,7 +48,7 @@ def test_the_step_by_step_commands_run_one_after_the_other(tmp_path: Path) -> No
     for name in ("contract", "evaluation", "training", "convert", "serving", "clients", ".venv-triton"):
         (tmp_path / name).symlink_to(PROJECT / name)
     shutil.copytree(
-        PROJECT / "model_repository", tmp_path / "model_repository", ignore=shutil.ignore_patterns("*.onnx")
+        PROJECT / "model_repository", tmp_path / "model_repository", ignore=shutil.ignore_patterns("model.onnx")
     )
     [steps] = blocks("sh step-by-step")
     path = f"{PROJECT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from contract.repository import read_model_config
 from contract.spec import (
     DECODE_MODEL_NAME,
     EMOTION,
@@ -20,6 +20,8 @@ from contract.spec import (
     MAX_BATCH_SIZE,
     MODEL_NAME,
     OUTPUTS,
+    PHOTO_MODEL_NAME,
+    PHOTO_OUTPUTS,
     TensorSpec,
 )
 
@@ -28,17 +30,19 @@ ENGINE = f"{MODEL_NAME}/config.pbtxt"
 CPU = f"{MODEL_NAME}/configs/cpu.pbtxt"
 DECODE = f"{DECODE_MODEL_NAME}/config.pbtxt"
 ENSEMBLE = f"{ENSEMBLE_NAME}/config.pbtxt"
+PHOTO = f"{PHOTO_MODEL_NAME}/config.pbtxt"
 TENSORS = {
     ENGINE: ((IMAGE,), OUTPUTS),
     CPU: ((IMAGE,), OUTPUTS),
     DECODE: ((ENCODED_IMAGE,), (IMAGE,)),
     ENSEMBLE: ((ENCODED_IMAGE,), OUTPUTS),
+    PHOTO: ((ENCODED_IMAGE,), PHOTO_OUTPUTS),
 }
-_TYPES = {"UINT8": pb.TYPE_UINT8, "FP32": pb.TYPE_FP32, "BYTES": pb.TYPE_STRING}
+_TYPES = {"UINT8": pb.TYPE_UINT8, "INT32": pb.TYPE_INT32, "FP32": pb.TYPE_FP32, "BYTES": pb.TYPE_STRING}
 
 
 def read(path: str) -> pb.ModelConfig:
-    return text_format.Parse((REPOSITORY / path).read_text(), pb.ModelConfig())
+    return read_model_config(REPOSITORY / path)
 
 
 def specs(tensors: tuple[TensorSpec, ...]) -> list[tuple[str, int, list[int]]]:
@@ -56,7 +60,7 @@ def test_names_types_dims_and_batch_size_are_the_contracts(path: str) -> None:
     assert config.name == Path(path).parts[0]
     assert [(t.name, t.data_type, list(t.dims)) for t in config.input] == specs(taken)
     assert [(t.name, t.data_type, list(t.dims)) for t in config.output] == specs(given)
-    assert config.max_batch_size == MAX_BATCH_SIZE
+    assert config.max_batch_size == (0 if path == PHOTO else MAX_BATCH_SIZE)
 
 
 @pytest.mark.parametrize("path", [ENGINE, CPU])
@@ -89,7 +93,10 @@ def test_engine_refuses_overload_instead_of_queueing_without_end() -> None:
     assert policy.max_queue_size >= MAX_BATCH_SIZE
 
 
-@pytest.mark.parametrize(("path", "limit"), [(CPU, "max_waiting_images"), (DECODE, "max_waiting_requests")])
+@pytest.mark.parametrize(
+    ("path", "limit"),
+    [(CPU, "max_waiting_images"), (DECODE, "max_waiting_requests"), (PHOTO, "max_waiting_photos")],
+)
 def test_python_models_bound_their_queue_themselves(path: str, limit: str) -> None:
     config = read(path)
     assert int(config.parameters[limit].string_value) >= MAX_BATCH_SIZE
@@ -106,10 +113,11 @@ def test_ensemble_feeds_each_tensor_to_the_model_that_names_it() -> None:
         assert dict(step.output_map) == {tensor.name: tensor.name for tensor in given}
 
 
-@pytest.mark.parametrize("model", [MODEL_NAME, DECODE_MODEL_NAME])
-def test_python_models_import_only_the_contract_and_what_the_server_has(model: str) -> None:
-    tree = ast.parse((REPOSITORY / model / "1" / "model.py").read_text())
+@pytest.mark.parametrize("path", sorted(REPOSITORY.rglob("*.py")), ids=lambda path: "/".join(path.parts[-3:]))
+def test_python_models_import_only_the_contract_and_what_the_server_has(path: Path) -> None:
+    tree = ast.parse(path.read_text())
     imports = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imports |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     packages = {name.partition(".")[0] for name in imports} - set(sys.stdlib_module_names)
-    assert packages <= {"contract", "numpy", "openvino", "triton_python_backend_utils"}
+    packages -= {neighbour.stem for neighbour in path.parent.glob("*.py")}
+    assert packages <= {"contract", "numpy", "openvino", "PIL", "triton_python_backend_utils"}

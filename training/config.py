@@ -11,7 +11,7 @@ from contract.samples import Protocol
 from training.batches.augmentation import Augmentation
 from training.network.model import MAX_RESOLUTION, MIN_RESOLUTION
 
-MIN_SIDE_PX = 32  # below, the network's last stage would see one pixel
+MIN_SIDE_PX = 32  # where the network's last stage sees one pixel
 
 
 class SettingsError(UserError, ValueError):

@@ -7,17 +7,23 @@ from collections.abc import Sequence
 
 import tyro
 
+from training.batches.augmentation import Augmentation
 from training.config import TrainConfig
 
 RECIPES = {
     "published": TrainConfig(),
     "modern": TrainConfig(
         recipe="modern",
+        batch_size=128,
         optimizer="adamw",
-        learning_rate=1e-3,
+        learning_rate=1.5e-3,
         weight_decay=0.02,
         schedule="one_cycle",
         warm_up_share=0.1,
+        augmentation=Augmentation(
+            zoom=0.2, shift=0.05, grey_probability=0.1, blur_probability=0.1, outside="reflection"
+        ),
+        dropout=0.4,
         quick_start=True,
     ),
 }

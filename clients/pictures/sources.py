@@ -11,7 +11,8 @@ from pathlib import Path
 from contract.files import files_below
 
 STDIN = "-"
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}  # of a folder's files; a file named is read whatever it is
+# Of a folder's files; a file named is read whatever it is.
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".avif", ".heic", ".heif"}
 
 
 @dataclass(frozen=True)

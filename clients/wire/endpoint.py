@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 from clients.calls import Call
 from clients.errors import DeadlineExceeded, InvalidInput
+from contract.spec import GRPC_PORT, HTTP_PORT
 
 SCHEMES = ("grpc", "grpcs", "http", "https")
-DEFAULT_PORTS = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 8000}  # Triton's own
+DEFAULT_PORTS = {"grpc": GRPC_PORT, "grpcs": GRPC_PORT, "http": HTTP_PORT, "https": HTTP_PORT}
 
 
 @dataclass(frozen=True)

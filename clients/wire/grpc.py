@@ -12,7 +12,7 @@ from tritonclient.grpc import InferResult, service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from tritonclient.utils import serialize_byte_tensor
 
-from clients.calls import INFER, MODEL_CONFIG, Call, Reply, Tensor, check_id
+from clients.calls import ALL_OUTPUTS, INFER, MODEL_CONFIG, Call, Reply, Tensor, check_id
 from clients.errors import (
     AccessDenied,
     ClientClosed,
@@ -28,7 +28,6 @@ from clients.errors import (
 )
 from clients.wire.endpoint import Endpoint
 from clients.wire.forks import LoopBound, leave_to_parent, start_anew_after_fork
-from contract.spec import OUTPUTS
 
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
@@ -131,6 +130,8 @@ def encode(call: Call, endpoint: Endpoint) -> Any:
         message.id = call.id
         message.parameters["timeout"].int64_param = endpoint.microseconds_left(call)
         _put(call.tensor, message)
+    for name, value in call.parameters.items():
+        message.parameters[name].double_param = value
     return message
 
 
@@ -148,7 +149,7 @@ def decode(call: Call, message: Any, *, url: str) -> Reply:
     result = InferResult(message)
     try:
         check_id(call, message.id)
-        return {t.name: array for t in OUTPUTS if (array := result.as_numpy(t.name)) is not None}
+        return {t.name: array for t in ALL_OUTPUTS if (array := result.as_numpy(t.name)) is not None}
     except Exception as error:  # tritonclient's parser lets struct.error, ValueError and others through
         raise InvalidReply(f"{url}: the reply's tensors cannot be read: {error}") from error
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import aiohttp
 from tritonclient.http import InferenceServerClient, InferInput, InferResult
 
-from clients.calls import INFER, LIVE, READY, Call, Reply, Tensor, check_id
+from clients.calls import ALL_OUTPUTS, INFER, LIVE, READY, Call, Reply, Tensor, check_id
 from clients.errors import (
     AccessDenied,
     ClientClosed,
@@ -34,7 +34,6 @@ from clients.errors import (
 from clients.wire.connection import CONNECTION_ERRORS, Connections, check_size
 from clients.wire.endpoint import Endpoint
 from clients.wire.forks import LoopBound
-from contract.spec import OUTPUTS
 
 MAX_CONNECTIONS = 64
 
@@ -177,7 +176,10 @@ def encode(call: Call, endpoint: Endpoint) -> HttpRequest:
         body = json.dumps(dict(call.fields)).encode() if call.operation.http_method == "POST" else None
         return HttpRequest(call.operation.http_method, path, body, headers)
     body, json_bytes = InferenceServerClient.generate_request_body(
-        [_input(call.tensor)], request_id=call.id, timeout=endpoint.microseconds_left(call)
+        [_input(call.tensor)],
+        request_id=call.id,
+        timeout=endpoint.microseconds_left(call),
+        parameters=dict(call.parameters) or None,
     )
     if json_bytes is not None:
         headers["Inference-Header-Content-Length"] = str(json_bytes)
@@ -218,7 +220,7 @@ def _arrays(call: Call, headers: Headers, body: bytes) -> Reply:
     json_bytes = headers.get("Inference-Header-Content-Length")
     result = InferResult.from_response_body(body, header_length=json_bytes)
     check_id(call, result.get_response().get("id", ""))
-    return {t.name: array for t in OUTPUTS if (array := result.as_numpy(t.name)) is not None}
+    return {t.name: array for t in ALL_OUTPUTS if (array := result.as_numpy(t.name)) is not None}
 
 
 def _message(status: int, body: bytes) -> str:

@@ -188,7 +188,7 @@ class Region:
     """A file of BYTES bytes in DIRECTORY, mapped and locked. Raises OSError where there is no room."""
 
     def __init__(self, authority: str) -> None:
-        self.name = f"{_prefix(authority)}{secrets.token_hex(8)}"
+        self.name = f"{region_prefix(authority)}{secrets.token_hex(8)}"
         self._free = deque(range(SLOTS))
         unfinished = DIRECTORY / f".{self.name}"
         descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
@@ -230,7 +230,7 @@ class Region:
 def remove_dead_regions(authority: str) -> list[str]:
     """Remove the files that dead processes made for this server; return their names."""
     names = []
-    for path in DIRECTORY.glob(f"{_prefix(authority)}*"):
+    for path in DIRECTORY.glob(f"{region_prefix(authority)}*"):
         with suppress(OSError), path.open("rb") as file:  # of another user, locked, or gone in the meantime
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
@@ -238,6 +238,6 @@ def remove_dead_regions(authority: str) -> list[str]:
     return names
 
 
-def _prefix(authority: str) -> str:
-    """Of the server too, as a region has to be unregistered where it was registered."""
+def region_prefix(authority: str) -> str:
+    """Return how the names of a server's regions begin: a region has to be unregistered where it was registered."""
     return f"{MODEL_NAME}-{zlib.crc32(authority.encode()):08x}-"

@@ -6,24 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from google.protobuf import text_format  # type: ignore[import-untyped, unused-ignore]
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
 from contract.program import UserError
+from contract.repository import Profile, read_model_config
 from contract.spec import MAX_BATCH_SIZE
 
 
 class BuildOptionsError(UserError, ValueError):
     """The settings cannot give an engine that the server loads; found before the build, not by a failed load."""
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Batch sizes of the engine's one optimization profile."""
-
-    min: int
-    opt: int
-    max: int
 
 
 @dataclass(frozen=True)
@@ -37,6 +26,8 @@ class BuildOptions:
     optimization_level: int = 3  # 0-5; TensorRT's default; 5 searches several times as long
     hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = "none"  # others cost speed
     version_compatible: bool = False  # for later TensorRT too; the server then needs version-compatible=true
+    # TensorRT-RTX alone: the GPUs, such as 8.9, that the engine is for; by default all that it builds for unasked.
+    compute_capabilities: tuple[str, ...] = ()
     timing_cache: Path = Path("runs/tensorrt_timing.cache")  # makes the next build of the same layers quick
 
     @property
@@ -45,7 +36,10 @@ class BuildOptions:
 
 
 def check_profile(profile: Profile, model_config: Path) -> None:
-    """Raise BuildOptionsError unless the profile is in order and ends at the config's max_batch_size."""
+    """Check that a profile is in order and ends at the config's max_batch_size.
+
+    Raises BuildOptionsError, or RepositoryError for a configuration that cannot be read.
+    """
     if not 1 <= profile.min <= profile.opt <= profile.max:
         raise BuildOptionsError(f"batch sizes must be 1 <= min <= opt <= max; got {profile}")
     if not model_config.is_file():
@@ -55,13 +49,3 @@ def check_profile(profile: Profile, model_config: Path) -> None:
             f"the engine's largest batch is {profile.max}, but {model_config} has max_batch_size {served}: the server "
             f"would refuse to load it, or batches that it could run. Build with --max-batch {served} or change the file"
         )
-
-
-def read_model_config(path: Path) -> ModelConfig:
-    """A config.pbtxt as the server's own message type. Raises BuildOptionsError for a missing or broken file."""
-    try:
-        return text_format.Parse(path.read_text(), ModelConfig())
-    except FileNotFoundError:
-        raise BuildOptionsError(f"{path} does not exist; a served model has one") from None
-    except text_format.ParseError as error:
-        raise BuildOptionsError(f"{path} is not a model configuration: {error}") from error

@@ -60,7 +60,7 @@ def prove(inspector_json: str, stated: Mapping[str, str]) -> PrecisionProof:
 
 
 def examine(inspector_json: str, stated: Mapping[str, str]) -> PrecisionProof:
-    """`prove` without the judgement."""
+    """Count as `prove` does, without judging."""
     layers = _read_layers(inspector_json)
     computing = [layer for layer in layers if layer.get("LayerType") not in _NO_ARITHMETIC]
     wrong, unnamed, proven = [], [], Counter[str]()

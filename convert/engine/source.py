@@ -5,13 +5,11 @@ TensorRT takes precision from the graph alone, so the graph is where to find out
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
 import onnx
-from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from contract.program import UserError
 from contract.spec import IMAGE, OUTPUTS, TensorSpec
@@ -27,7 +25,7 @@ class SourceModelError(UserError, ValueError):
 
 
 def read_source(path: Path, precision: Precision) -> dict[str, str]:
-    """Precision by name of each convolution in the file, after checking that it is what was asked for.
+    """Return the precision of each convolution in the file by name, once it is known to be what was asked for.
 
     Raises SourceModelError for a broken file, other tensors than the contract's, or another precision.
     """
@@ -47,33 +45,6 @@ def read_source(path: Path, precision: Precision) -> dict[str, str]:
     return convolutions
 
 
-def for_tensorrt(path: Path) -> bytes:
-    """The file as TensorRT parses it: what it quantizes without a sign gets one. Raises SourceModelError."""
-    return signed(onnx.load(path)).SerializeToString()
-
-
-def signed(model: ModelProto) -> ModelProto:
-    """A copy whose unsigned activations are signed ones of the same range: scale * 255 / 127.
-
-    Raises SourceModelError where a zero point is not 0, which TensorRT needs.
-    """
-    copied = ModelProto()
-    copied.CopyFrom(model)
-    initializers = {tensor.name: tensor for tensor in copied.graph.initializer}
-    quantizers = [node for node in copied.graph.node if node.op_type == "QuantizeLinear"]
-    for scale_name, zero_point_name in {(node.input[1], node.input[2]) for node in quantizers}:
-        scale, zero_point = initializers[scale_name], initializers[zero_point_name]
-        if numpy_helper.to_array(zero_point).any():
-            raise SourceModelError(
-                f"{zero_point_name} is not 0, which TensorRT needs; make the model with python -m convert.quantize, "
-                "without --for onnxruntime"
-            )
-        if zero_point.data_type == TensorProto.UINT8:
-            scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(255 / 127), scale_name))
-            zero_point.CopyFrom(numpy_helper.from_array(np.array(0, np.int8), zero_point_name))
-    return copied
-
-
 def check_contract(model: ModelProto) -> None:
     """Raise SourceModelError unless inputs and outputs are the contract's, with a free batch dimension."""
     found = [_spec(value) for value in (*model.graph.input, *model.graph.output)]
@@ -87,7 +58,7 @@ def check_contract(model: ModelProto) -> None:
 
 
 def convolution_precisions(model: ModelProto) -> dict[str, str]:
-    """Precision by node name of each convolution: of its weights, or int8 where both operands are dequantised."""
+    """Return each convolution's precision by node name: its weights', or int8 where both operands are dequantised."""
     model = onnx.shape_inference.infer_shapes(model)
     types = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.value_info, *model.graph.input)}
     types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
@@ -102,16 +73,11 @@ def convolution_precisions(model: ModelProto) -> dict[str, str]:
 
 
 def precision_of(convolutions: dict[str, str]) -> str:
-    """One word for the graph: int8 where any convolution is quantised, the common precision, "mixed", or "none"."""
+    """Return one word for a graph: int8 where any convolution is quantised, the common one, "mixed", or "none"."""
     found = set(convolutions.values())
     if "int8" in found:
         return "int8"
     return found.pop() if len(found) == 1 else "mixed" if found else "none"
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _spec(value: ValueInfoProto) -> tuple[str, bool]:

@@ -4,7 +4,7 @@ Written for integer kernels that fuse convolution, residual add and ReLU: every 
 weights, what comes out of it stays float up to the next ReLU. So do the attention, dense layers and heads, which cost
 little and decide the answers. Every zero point is 0 and weights are signed, one scale a channel. Activations that
 cannot be negative are unsigned, which gives them twice the steps and spares AVX-512 VNNI, whose products are unsigned
-by signed, the correction for a zero point; engine_source.signed makes of them what TensorRT takes: signed ones alone.
+by signed, the correction for a zero point; convert.engine.typed_graph makes of them what TensorRT takes: signed ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OPERATORS: dict[Target, tuple[str, ...]] = {
 
 
 def quantized(model: ModelProto, ranges: Ranges, target: Target = "openvino") -> ModelProto:
-    """A copy of the float model with Q/DQ: for OpenVINO, and by engine_source.signed TensorRT, or for ONNX Runtime."""
+    """A copy of the float model with Q/DQ: for ONNX Runtime, or for OpenVINO and, by typed_graph, for TensorRT."""
     model = onnx.shape_inference.infer_shapes(model)
     if target == "openvino":
         return _for_fusing_kernels(model, ranges)
@@ -83,7 +83,7 @@ def _for_onnxruntime(model: ModelProto, ranges: Ranges) -> ModelProto:
 
 _COMMON = {
     "per_channel": True,
-    "reduce_range": False,
+    "reduce_range": True,  # 7-bit weights: with 8 bits products overflow on older processors, see int8.saturation
     "weight_qType": QuantType.QInt8,
     "activation_qType": QuantType.QUInt8,
     "nodes_to_exclude": [],

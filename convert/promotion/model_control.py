@@ -10,8 +10,9 @@ from tritonclient.utils import InferenceServerException
 
 from contract.headers import HeadersError, read_headers
 from contract.program import UserError
-from contract.spec import MODEL_NAME
+from contract.spec import GRPC_PORT, MODEL_NAME
 
+_OPTIONS = [("grpc.enable_http_proxy", 0)]  # as in clients: the address given is the one connected to
 _SCHEMES = {"grpc": False, "grpcs": True}  # and whether over TLS
 
 
@@ -20,19 +21,19 @@ class ModelControlError(UserError, RuntimeError):
 
 
 def load_version(url: str, number: int, *, headers_file: Path | None = None, timeout_s: float = 300.0) -> float:
-    """Have the server load the highest version, which must be `number`; the seconds until it served.
+    """Have the server load the highest version, which must be `number`; return the seconds until it served.
 
     The version served so far answers until the new one is ready, and what it has taken on to the end. Raises
     ModelControlError.
     """
     scheme, separator, address = url.partition("://")
     if not separator or scheme not in _SCHEMES:
-        raise ModelControlError(f"{url} is not a gRPC address of the server, such as grpc://127.0.0.1:8001")
+        raise ModelControlError(f"{url} is not a gRPC address of the server, such as grpc://127.0.0.1:{GRPC_PORT}")
     try:
         headers = read_headers(headers_file) if headers_file else None
     except HeadersError as error:
         raise ModelControlError(str(error)) from error
-    with grpc.InferenceServerClient(address, ssl=_SCHEMES[scheme]) as client:
+    with grpc.InferenceServerClient(address, ssl=_SCHEMES[scheme], channel_args=_OPTIONS) as client:
         started = time.perf_counter()
         try:
             client.load_model(MODEL_NAME, headers=headers, client_timeout=timeout_s)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.program import UserError
-from convert.engine.options import BuildOptionsError, read_model_config
+from contract.repository import RepositoryError, read_model_config, version_numbers
 
 ROLLED_BACK = "rolled-back-"
 
@@ -28,27 +28,26 @@ class ModelVersions:
     folder: Path
 
     def numbers(self) -> list[int]:
-        """In order. As for the server, a folder is a version if its name is a number without leading zeros."""
-        names = [path.name for path in self.folder.iterdir() if path.is_dir()] if self.folder.is_dir() else []
-        return sorted(int(name) for name in names if name.isdecimal() and not name.startswith("0"))
+        """List them in order."""
+        return version_numbers(self.folder)
 
     def path(self, number: int) -> Path:
         return self.folder / str(number)
 
     def current(self) -> int:
-        """Raises VersionError where there is none."""
+        """Return the version that is served. Raises VersionError where there is none."""
         if not (numbers := self.numbers()):
             raise VersionError(f"{self.folder} has no version yet; make the first one with make export")
         return numbers[-1]
 
     def previous(self) -> int:
-        """Raises VersionError where there is none."""
+        """Return the version before the one that is served. Raises VersionError where there is none."""
         if len(numbers := self.numbers()) < 2:
             raise VersionError(f"{self.folder} has no version before {self.current()} to go back to")
         return numbers[-2]
 
     def unused(self) -> int:
-        """The next number that no version has or had."""
+        """Return the next number that no version has or had."""
         retired = [path.name.removeprefix(ROLLED_BACK) for path in self.folder.glob(f"{ROLLED_BACK}*")]
         return max([*self.numbers(), *(int(name) for name in retired if name.isdecimal())], default=0) + 1
 
@@ -79,7 +78,7 @@ def check_highest_is_served(folder: Path) -> None:
     for path in (folder / "config.pbtxt", *sorted(folder.glob("configs/*.pbtxt"))):
         try:
             policy = read_model_config(path).version_policy
-        except BuildOptionsError as error:
+        except RepositoryError as error:
             raise VersionError(str(error)) from error
         if policy.WhichOneof("policy_choice") not in (None, "latest") or policy.latest.num_versions > 1:
             raise VersionError(

@@ -9,11 +9,10 @@ every row.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,12 +21,12 @@ import tyro
 from tqdm import tqdm
 
 from contract import program
-from contract.files import replacing
-from contract.spec import MODEL_NAME
+from contract.repository import copy_with_model
 from loadtest.bench.conditions import conditions
 from loadtest.bench.report import write_report
-from loadtest.bench.rows import Row, Server, engine_rows, served_rows
+from loadtest.bench.rows import Row, RunningServer, engine_rows, served_rows
 from loadtest.faces import Pictures, load_pictures
+from loadtest.table import read_rows_to_continue, write_table
 from serving.server import ANY_PORTS, TritonServer
 
 
@@ -42,7 +41,6 @@ class BenchConfig:
     faces: str = ""  # a manifest.csv or a folder of pictures; synthetic ones without it
     rounds: int = 3  # medians over rounds: a disturbance spoils one
     seconds: float = 3.0  # of each measurement with many in flight; half of it alone, where less scatters
-    restart: bool = False  # forget the rounds that `out` holds already
 
     def models(self) -> dict[str, Path]:
         return {"FP32": self.fp32, **({"INT8": self.int8} if self.int8 else {})}
@@ -53,15 +51,16 @@ def main(config: BenchConfig) -> None:
     pictures = load_pictures(config.faces)
     stated = conditions(config.models(), config.repository, pictures, seconds=config.seconds)
     path = config.out / "rounds.csv"
-    rows = [] if config.restart else read_rounds(path, stated)
-    for number in tqdm(range(1 + max((row.round for row in rows), default=0), config.rounds + 1), desc="rounds"):
-        rows += measure_round(config, pictures, number)
-        write_rounds(rows, path, stated)
+    rows = read_rows_to_continue(path, stated)
+    measured = max((int(str(row["round"])) for row in rows), default=0)
+    for number in tqdm(range(1 + measured, config.rounds + 1), desc="rounds"):
+        rows += [asdict(row) for row in measure_round(config, pictures, number)]
+        write_table(pd.DataFrame(rows), path, stated)
     print(write_report(pd.DataFrame(rows), stated, config.out))
 
 
 def measure_round(config: BenchConfig, pictures: Pictures, number: int) -> list[Row]:
-    """Everything once. The engine is measured before and after its server, since a machine's speed drifts."""
+    """Measure everything once. The engine is measured before and after its server, since a machine's speed drifts."""
     rows: list[Row] = []
     for precision, model in config.models().items():
         rows += engine_rows(model, config.seconds)
@@ -73,33 +72,13 @@ def measure_round(config: BenchConfig, pictures: Pictures, number: int) -> list[
 
 
 @contextmanager
-def running_server(repository: Path, model: Path) -> Iterator[Server]:
-    """A fresh server of this model with the repository's code and configuration. Raises ServingError."""
+def running_server(repository: Path, model: Path) -> Iterator[RunningServer]:
+    """Start a fresh server of this model with the repository's code and configuration. Raises ServingError."""
     with TemporaryDirectory(prefix="agegendernet-bench-") as folder:
-        copied = Path(folder, "model_repository")
-        shutil.copytree(repository, copied, ignore=shutil.ignore_patterns("*.onnx", "*.plan*", "__pycache__"))
-        shutil.copy(model, copied / MODEL_NAME / "1" / "model.onnx")
+        copied = copy_with_model(repository, Path(folder, "model_repository"), model)
         started_s = time.perf_counter()
         with TritonServer(copied, replace(ANY_PORTS, log=Path(folder, "triton.log"))) as server:
-            yield Server(server.grpc_url, server.http_url, server.pid, time.perf_counter() - started_s)
-
-
-def read_rounds(path: Path, stated: dict[str, str]) -> list[Row]:
-    """What an earlier run measured. Raises ValueError where it was under other conditions."""
-    if not path.exists():
-        return []
-    lines = [line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
-    found = dict(line.split(": ", 1) for line in lines)
-    if changed := [name for name in {**found, **stated} if found.get(name) != stated.get(name)]:
-        raise ValueError(f"{path} was measured under other conditions ({', '.join(changed)}); pass --restart")
-    table = pd.read_csv(path, skiprows=len(lines))
-    return [Row(**{str(name): value for name, value in row.items()}) for row in table.to_dict("records")]
-
-
-def write_rounds(rows: list[Row], path: Path, stated: dict[str, str]) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(f"# {name}: {value}\n" for name, value in stated.items())
-        pd.DataFrame(rows).to_csv(file, index=False)
+            yield RunningServer(server.grpc_url, server.http_url, server.pid, time.perf_counter() - started_s)
 
 
 if __name__ == "__main__":

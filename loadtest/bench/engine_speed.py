@@ -48,7 +48,7 @@ class EngineConfig:
 
 
 def benchmark_app(model: Path, *, seconds: float, precision: str = "f32") -> float:
-    """Images/s of OpenVINO's own program: throughput hint, batch 1, uint8 input. Raises EngineError."""
+    """Measure images/s of OpenVINO's own program: throughput hint, batch 1, uint8 input. Raises EngineError."""
     shape = ",".join(map(str, ONE_IMAGE))
     program = Path(sys.executable).with_name("benchmark_app")
     options = (
@@ -62,7 +62,7 @@ def benchmark_app(model: Path, *, seconds: float, precision: str = "f32") -> flo
 
 
 def in_process(model: Path, *, seconds: float, precision: str = "f32") -> EngineSpeed:
-    """OpenVINO from Python in a process of its own: latency of one at a time, throughput of all. Raises EngineError."""
+    """Measure OpenVINO from Python in a process of its own: one at a time, then all streams. Raises EngineError."""
     command = [sys.executable, "-m", "loadtest.bench.engine_speed", "--model", str(model.absolute())]
     options = ["--seconds", str(seconds), "--precision", precision]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=PROJECT)
@@ -72,7 +72,7 @@ def in_process(model: Path, *, seconds: float, precision: str = "f32") -> Engine
 
 
 def measure(config: EngineConfig) -> EngineSpeed:
-    """The measurement itself, in this process."""
+    """Measure in this process."""
     core = openvino.Core()
     network = core.read_model(config.model)
     network.reshape({IMAGE.name: list(ONE_IMAGE)})

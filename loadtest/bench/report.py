@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import matplotlib as mpl
 
@@ -17,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from contract.files import replacing
-from loadtest.bench.conditions import to_markdown
+from evaluation.text import markdown_table
 from loadtest.bench.rows import (
     ALONE,
     BENCHMARK_APP,
@@ -29,115 +31,101 @@ from loadtest.bench.rows import (
     OPEN_LOOP_SHARE,
     START,
 )
+from loadtest.table import ERRORS, P50, P99, ROUND, THROUGHPUT, listed
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One column of one measurement; the mean where it was measured twice in a round, as the engine is."""
+
+    precision: str
+    what: str
+    in_flight: int
+    column: str
+
+    def of(self, rows: pd.DataFrame) -> float:
+        """Return its value in one round's rows."""
+        same = (rows.precision == self.precision) & (rows.what == self.what) & (rows.in_flight == self.in_flight)
+        return float(rows[same][self.column].mean())
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio that is wanted, computed within each round."""
+    """What is wanted of numerator / denominator, or of the numerator alone, in each round."""
 
     name: str
+    numerator: Quantity
+    denominator: Quantity | None
+    wanted: Literal[">=", "<="]
     bound: float
-    at_least: bool
-    value: Callable[[pd.DataFrame], float]  # of one round's rows
     over_rounds: Callable[[NDArray[np.float64]], float] = np.median
 
+    def of(self, rows: pd.DataFrame) -> float:
+        """Return its value in one round's rows."""
+        return self.numerator.of(rows) / (self.denominator.of(rows) if self.denominator else 1.0)
+
     def verdict(self, measured: float) -> str:
+        """Return whether the bound is kept, and by how much it is missed."""
         if np.isnan(measured):
             return "not measured"
-        reached = measured >= self.bound if self.at_least else measured <= self.bound
+        reached = measured >= self.bound if self.wanted == ">=" else measured <= self.bound
         if reached or not self.bound:
             return "reached" if reached else "missed"
         return f"missed by {abs(measured / self.bound - 1):.0%}"
 
 
-def goals(precisions: tuple[str, ...]) -> list[Goal]:
-    """The goals for the precisions that were measured."""
-    bounds = {"FP32": (0.95, 1.10), "INT8": (0.90, 1.30)}
+BOUNDS = {"FP32": (0.95, 1.10), "INT8": (0.90, 1.30)}  # of throughput and of latency, against the engine's own
+
+
+def goals(precisions: Collection[str]) -> list[Goal]:
+    """Return the goals for the precisions that were measured."""
     wanted = []
-    for precision in precisions:
-        throughput, latency = bounds[precision]
+    for name in precisions:
+        of, (throughput, latency) = partial(Quantity, name), BOUNDS[name]
+        served, engine = of(GRPC, MANY, THROUGHPUT), of(BENCHMARK_APP, MANY, THROUGHPUT)
+        served_alone, engine_alone = of(GRPC, ALONE, P50), of(IN_PROCESS, ALONE, P50)
+        p50, p99, errors = (of(OPEN_LOOP, 0, column) for column in (P50, P99, ERRORS))
+        loop = f"{name}: open loop at {OPEN_LOOP_SHARE:.0%}"
         wanted += [
-            Goal(f"{precision}: served throughput / benchmark_app", throughput, True, _throughput_ratio(precision)),
-            Goal(f"{precision}: served p50 alone / in-process p50", latency, False, _latency_ratio(precision)),
-            Goal(
-                f"{precision}: open loop at {OPEN_LOOP_SHARE:.0%}, p99 / p50", 3.0, False, _open_loop_ratio(precision)
-            ),
-            Goal(
-                f"{precision}: open loop at {OPEN_LOOP_SHARE:.0%}, errors",
-                0,
-                False,
-                _open_loop_errors(precision),
-                np.max,
-            ),
-            Goal(f"{precision}: start to first answer, s", 4.0, False, _start_s(precision)),
+            Goal(f"{name}: served throughput / benchmark_app", served, engine, ">=", throughput),
+            Goal(f"{name}: served p50 alone / in-process p50", served_alone, engine_alone, "<=", latency),
+            Goal(f"{loop}, p99 / p50", p99, p50, "<=", 3.0),
+            Goal(f"{loop}, errors", errors, None, "<=", 0, over_rounds=np.max),
+            Goal(f"{name}: start to first answer, s", of(START, 0, "seconds"), None, "<=", 4.0),
         ]
     if {"FP32", "INT8"} <= set(precisions):
-        wanted.append(Goal("served throughput INT8 / FP32", 3.2, True, _int8_ratio))
+        int8, fp32 = (Quantity(name, GRPC, MANY, THROUGHPUT) for name in ("INT8", "FP32"))
+        wanted.append(Goal("served throughput INT8 / FP32", int8, fp32, ">=", 3.2))
     return wanted
 
 
-def _of(table: pd.DataFrame, precision: str, what: str, in_flight: int, column: str) -> float:
-    """The mean where it was measured twice in a round, as the engine is."""
-    rows = table[(table.precision == precision) & (table.what == what) & (table.in_flight == in_flight)]
-    return float(rows[column].mean())
-
-
-def _throughput_ratio(precision: str) -> Callable[[pd.DataFrame], float]:
-    return lambda table: (
-        _of(table, precision, GRPC, MANY, "images_per_s") / _of(table, precision, BENCHMARK_APP, MANY, "images_per_s")
-    )
-
-
-def _latency_ratio(precision: str) -> Callable[[pd.DataFrame], float]:
-    return lambda table: (
-        _of(table, precision, GRPC, ALONE, "p50_ms") / _of(table, precision, IN_PROCESS, ALONE, "p50_ms")
-    )
-
-
-def _open_loop_ratio(precision: str) -> Callable[[pd.DataFrame], float]:
-    return lambda table: _of(table, precision, OPEN_LOOP, 0, "p99_ms") / _of(table, precision, OPEN_LOOP, 0, "p50_ms")
-
-
-def _open_loop_errors(precision: str) -> Callable[[pd.DataFrame], float]:
-    return lambda table: _of(table, precision, OPEN_LOOP, 0, "errors")
-
-
-def _start_s(precision: str) -> Callable[[pd.DataFrame], float]:
-    return lambda table: _of(table, precision, START, 0, "seconds")
-
-
-def _int8_ratio(table: pd.DataFrame) -> float:
-    return _of(table, "INT8", GRPC, MANY, "images_per_s") / _of(table, "FP32", GRPC, MANY, "images_per_s")
-
-
 def goal_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns: goal, wanted, measured (over rounds the median, of errors the most), lowest, highest, verdict."""
-    rounds = [rows for _, rows in table.groupby("round")]
+    """Return columns: goal, wanted, measured (over rounds the median, of errors the most), lowest, highest, verdict."""
+    rounds = [rows for _, rows in table.groupby(ROUND)]
     rows = []
-    for goal in goals(tuple(table["precision"].unique())):
-        values = np.array([goal.value(rows) for rows in rounds])
+    for goal in goals(table["precision"].unique()):
+        values = np.array([goal.of(rows) for rows in rounds])
+        measured = float(goal.over_rounds(values))
         rows.append(
             {
                 "goal": goal.name,
-                "wanted": f"{'>=' if goal.at_least else '<='} {goal.bound:g}",
-                "measured": float(goal.over_rounds(values)),
+                "wanted": f"{goal.wanted} {goal.bound:g}",
+                "measured": measured,
                 "lowest": values.min(),
                 "highest": values.max(),
-                "verdict": goal.verdict(float(goal.over_rounds(values))),
+                "verdict": goal.verdict(measured),
             }
         )
     return pd.DataFrame(rows)
 
 
 def ladder_table(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a rung and precision: medians over rounds, and each round's share of its benchmark_app."""
-    columns = ["images_per_s", "p50_ms", "p99_ms", "errors", "client_cpu_ms", "server_cpu_ms"]
+    """Return a row a rung and precision: medians over rounds, and each round's share of its benchmark_app."""
+    columns = [THROUGHPUT, P50, P99, ERRORS, "client_cpu_ms", "server_cpu_ms"]
     # The engine is measured twice in a round.
-    rounds = table.groupby(["precision", "what", "in_flight", "round"])[columns].mean().reset_index()
-    raw = rounds[rounds.what == BENCHMARK_APP].set_index(["precision", "round"])["images_per_s"]
-    rounds["of_engine"] = rounds["images_per_s"] / [
-        raw[key] for key in zip(rounds.precision, rounds["round"], strict=True)
-    ]
+    rounds = table.groupby(["precision", "what", "in_flight", ROUND])[columns].mean().reset_index()
+    raw = rounds[rounds.what == BENCHMARK_APP].set_index(["precision", ROUND])[THROUGHPUT]
+    rounds["of_engine"] = rounds[THROUGHPUT] / [raw[key] for key in zip(rounds.precision, rounds[ROUND], strict=True)]
     medians = rounds.groupby(["precision", "what", "in_flight"])[[*columns, "of_engine"]].median()
     precisions = table["precision"].unique()
     order = [(p, rung, n) for p in precisions for rung in LADDER for n in (MANY, ALONE)]
@@ -145,11 +133,11 @@ def ladder_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def ladder_figure(ladder: pd.DataFrame) -> Figure:
-    """Throughput with many in flight and latency of one alone, rung by rung."""
+    """Draw throughput with many in flight and latency of one alone, rung by rung."""
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
     precisions = list(ladder["precision"].unique())
     height = 0.8 / len(precisions)
-    for axes, in_flight, column in zip(panels, (MANY, ALONE), ("images_per_s", "p50_ms"), strict=True):
+    for axes, in_flight, column in zip(panels, (MANY, ALONE), (THROUGHPUT, P50), strict=True):
         for number, precision in enumerate(precisions):
             rows = ladder[(ladder.precision == precision) & (ladder.in_flight == in_flight)].set_index("what")
             values = rows[column].reindex(LADDER)
@@ -177,14 +165,14 @@ def write_report(table: pd.DataFrame, stated: Mapping[str, str], folder: Path) -
     text = "\n\n".join(
         [
             "# From the raw engine to a client",
-            to_markdown(stated),
+            listed(stated),
             "## Goals",
             "Ratios are computed within each round; measured is their median over the rounds, of errors the most.",
-            _markdown(goal_table(table), decimals=2),
+            _markdown(goal_table(table), text_columns=2, decimals=2),
             "## Ladder",
             "of_engine: share of benchmark_app's throughput in the same round. CPU: processor time an image, user and "
             "system, of the load generator and of the server's processes.",
-            _markdown(ladder, decimals=3),
+            _markdown(ladder, text_columns=2, decimals=3),
             "![ladder](ladder.png)\n",
         ]
     )
@@ -193,10 +181,9 @@ def write_report(table: pd.DataFrame, stated: Mapping[str, str], folder: Path) -
     return text
 
 
-def _markdown(table: pd.DataFrame, *, decimals: int) -> str:
+def _markdown(table: pd.DataFrame, *, text_columns: int, decimals: int) -> str:
     cells = table.map(lambda value: _cell(value, decimals))
-    lines = [list(map(str, table.columns)), ["---"] * len(table.columns), *cells.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(list(table.columns), cells.to_numpy().tolist(), text_columns=text_columns)
 
 
 def _cell(value: object, decimals: int) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from contract.spec import ENSEMBLE_NAME, MODEL_NAME
 from loadtest.bench.engine_speed import benchmark_app, in_process
 from loadtest.faces import Pictures
 from loadtest.generator.closed_loop import Load, grpc_load, grpc_open_loop, http_load
 from loadtest.generator.payloads import check_http_answer, http_encoded_requests, http_tensor_requests
+from loadtest.processes import processor_time_s
 
 BENCHMARK_APP, IN_PROCESS, SHARED_MEMORY = "benchmark_app", "in process", "gRPC shared memory"
 GRPC, HTTP, GRPC_ENCODED, HTTP_ENCODED = "gRPC tensor", "HTTP tensor", "gRPC encoded", "HTTP encoded"
@@ -44,17 +45,17 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Server:
-    """A running server and how long it took to answer first."""
+class RunningServer:
+    """Where a server answers, its process, and how long it took to answer first."""
 
     grpc_url: str
     http_url: str
-    process_group: int
+    pid: int
     start_s: float
 
 
 def engine_rows(model: Path, seconds: float) -> list[Row]:
-    """Without a server: OpenVINO's own program, then a loop in a Python process."""
+    """Measure without a server: OpenVINO's own program, then a loop in a Python process."""
     speed = in_process(model, seconds=seconds / 2)  # for each of the two
     return [
         Row(BENCHMARK_APP, MANY, benchmark_app(model, seconds=seconds), seconds=seconds),
@@ -63,8 +64,8 @@ def engine_rows(model: Path, seconds: float) -> list[Row]:
     ]
 
 
-def served_rows(server: Server, pictures: Pictures, seconds: float) -> list[Row]:
-    """Through the server: every way in, alone and many in flight, and the open loop at a share of that capacity."""
+def served_rows(server: RunningServer, pictures: Pictures, seconds: float) -> list[Row]:
+    """Measure every way through the server, alone and many in flight, and the open loop at a share of its capacity."""
     rows = [Row(START, seconds=server.start_s)]
     ways = _ways(server, pictures)
     for in_flight, length_s in ((MANY, seconds), (ALONE, seconds / 2)):
@@ -79,7 +80,7 @@ def served_rows(server: Server, pictures: Pictures, seconds: float) -> list[Row]
     return [*rows, _measured(OPEN_LOOP, 0, server, loop)]
 
 
-def _ways(server: Server, pictures: Pictures) -> dict[str, Callable[..., Load]]:
+def _ways(server: RunningServer, pictures: Pictures) -> dict[str, Callable[..., Load]]:
     faces = np.concatenate([picture.canonical for picture in pictures.items])
     encoded = [picture.encoded for picture in pictures.items]
     grpc = partial(grpc_load, server.grpc_url, faces, warm_up_s=WARM_UP_S)
@@ -94,11 +95,12 @@ def _ways(server: Server, pictures: Pictures) -> dict[str, Callable[..., Load]]:
     }
 
 
-def _measured(what: str, in_flight: int, server: Server, measure: Callable[[], Load]) -> Row:
+def _measured(what: str, in_flight: int, server: RunningServer, measure: Callable[[], Load]) -> Row:
     """The row of a load, with the processor time that the server took meanwhile for each of all images."""
-    before_s = _cpu_s(server.process_group)
+    process = psutil.Process(server.pid)
+    before_s = processor_time_s(process)
     load = measure()
-    server_cpu_ms = (_cpu_s(server.process_group) - before_s) * 1e3 / load.answered if load.answered else np.nan
+    server_cpu_ms = (processor_time_s(process) - before_s) * 1e3 / load.answered if load.answered else np.nan
     return Row(
         what,
         in_flight,
@@ -110,16 +112,3 @@ def _measured(what: str, in_flight: int, server: Server, measure: Callable[[], L
         server_cpu_ms,
         load.seconds,
     )
-
-
-def _cpu_s(process_group: int) -> float:
-    """Processor time of a group's processes so far, user and system."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[2]) == process_group:
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")

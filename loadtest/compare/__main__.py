@@ -1,7 +1,7 @@
 """Our server and what people would write instead, side by side: the same weights, load and cores, in one run.
 
     python -m loadtest.compare --fp32 model.onnx --int8 int8.onnx --int8-onnxruntime int8_ort.onnx \
-        --checkpoint best.safetensors --out runs/compare
+        --pytorch model.pt2 --out runs/compare
 
 One server is up at a time. Every round starts each of them anew, asks it for its answers, which must be ours, and
 measures it; docs/compare.md says how the peers were tuned. Writes measurements.csv as it goes, then report.md and
@@ -27,7 +27,7 @@ from loadtest.compare.endpoints import Endpoint
 from loadtest.compare.peer_server import PEERS, PeerError
 from loadtest.compare.report import write_report
 from loadtest.faces import load_pictures
-from loadtest.users.measurement import write_csv
+from loadtest.table import IN_FLIGHT, ROUND, columns_of, write_table
 
 CHECKED_FACES = 16  # whose answers are compared before a server is measured
 # Between runtimes, and for INT8 between two files that were quantized differently.
@@ -77,26 +77,23 @@ class Comparison:
             )
         self.rows.append(
             {
-                "round": round_number,
+                ROUND: round_number,
                 "server": contestant.server,
                 "precision": contestant.precision,
                 "protocol": endpoint.protocol,
-                "in_flight": in_flight,
-                "images_per_s": round(load.throughput, 2),
-                "p50_ms": round(load.p50_ms, 3),
-                "p99_ms": round(load.p99_ms, 3),
-                "errors": sum(load.errors.values()),
+                IN_FLIGHT: in_flight,
+                **columns_of(load),
                 "generator_ms_per_image": round(load.cpu_ms_per_image, 3),
                 "ready_s": round(ready_s, 1),
                 "model": contestant.model.name,
                 "measured_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             }
         )
-        write_csv(self.table, self.config.out / "measurements.csv", self.conditions)
+        write_table(self.table, self.config.out / "measurements.csv", self.conditions)
 
 
 def check_answers(contestant: Contestant, expected: Predictions, given: Predictions) -> None:
-    """Raises PeerError where the answers are not those of the same weights."""
+    """Raise PeerError where the answers are not those of the same weights."""
     years = float(np.abs(given.age - expected.age).max())
     probability = float(
         max(np.abs(given.gender - expected.gender).max(), np.abs(given.emotion - expected.emotion).max())
@@ -111,7 +108,7 @@ def check_answers(contestant: Contestant, expected: Predictions, given: Predicti
 
 
 def faster_for_onnxruntime(config: CompareConfig, faces: Images) -> Path | None:
-    """Of the two quantized files the one with the higher throughput in a server of ONNX Runtime's, tried once each."""
+    """Try each quantized file once in a server of ONNX Runtime's; return the one with the higher throughput."""
     files = [path for path in (config.int8, config.int8_onnxruntime) if path]
     if len(files) < 2:
         return files[0] if files else None
@@ -127,7 +124,7 @@ def _throughput(model: Path, config: CompareConfig, faces: Images) -> float:
 
 def run(config: CompareConfig) -> str:
     """Measure and write everything; the report as Markdown."""
-    pictures = load_pictures(config.images)
+    pictures = load_pictures(config.faces)
     faces = np.concatenate([picture.canonical for picture in pictures.items])
     comparison = Comparison(config, faces, conditions_of(config, pictures.description))
     contestants = contestants_of(config, faster_for_onnxruntime(config, faces))

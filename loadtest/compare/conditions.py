@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from importlib.metadata import distributions
 from pathlib import Path
 
+from contract.repository import file_sha256
+from contract.spec import CPU_ENGINE
 from loadtest.compare.contestants import OURS, CompareConfig
 from loadtest.hardware import describe_hardware
 from serving.installation import DEFAULT_VENV as TRITON_VENV
 
-PACKAGES = ("torch", "onnxruntime", "openvino", "fastapi", "uvicorn", "litserve", "bentoml", "nvidia-pytriton", "numpy")
+PACKAGES = ("torch", "onnxruntime", CPU_ENGINE, "fastapi", "uvicorn", "litserve", "bentoml", "nvidia-pytriton", "numpy")
 
 
 def conditions_of(config: CompareConfig, faces: str) -> dict[str, str]:
     files = {"FP32": config.fp32, "INT8": config.int8, "INT8 for ONNX Runtime": config.int8_onnxruntime}
-    digests = [f"{name} {path.name} {_sha256(path)[:12]}" for name, path in files.items() if path]
+    digests = [f"{name} {path.name} {file_sha256(path)[:12]}" for name, path in files.items() if path]
     return {
         "hardware": describe_hardware(),
         "server": f"{OURS}: {_versions(TRITON_VENV)}",
@@ -25,7 +26,7 @@ def conditions_of(config: CompareConfig, faces: str) -> dict[str, str]:
             f"closed loop, {faces}, {config.seconds:g} s after {config.warm_up_s:g} s of warm-up, {config.rounds} "
             "rounds, each server started anew in each, generator on the same cores"
         ),
-        "model": ", ".join([*digests, f"PyTorch {config.checkpoint.name} {_sha256(config.checkpoint)[:12]}"]),
+        "model": ", ".join([*digests, f"PyTorch {config.pytorch.name} {file_sha256(config.pytorch)[:12]}"]),
     }
 
 
@@ -34,7 +35,3 @@ def _versions(venv: Path) -> str:
     found = {found.name.replace("_", "-").lower(): found.version for found in distributions(path=folders)}
     named = [f"{name} {found[name]}" for name in PACKAGES if name in found]
     return ", ".join([f"Python {platform.python_version()}", *named])
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from contract.spec import MODEL_NAME
+from contract.repository import copy_with_model
 from loadtest.compare.endpoints import Endpoint, TritonEndpoint, TritonHttpEndpoint
 from loadtest.compare.peer_server import DEFAULT_VENV, PEERS, PeerServer
 from serving.launch import PROJECT
@@ -25,11 +24,11 @@ class CompareConfig:
     """Serve the same weights with each server and measure them in interleaved rounds."""
 
     fp32: Path  # ONNX model, for ours and for ONNX Runtime
-    checkpoint: Path  # the same weights for PyTorch
+    pytorch: Path  # the same weights for PyTorch, by convert.export_torch
     int8: Path | None = None  # quantized for OpenVINO; without it FP32 alone is compared
     int8_onnxruntime: Path | None = None  # quantized for ONNX Runtime, which gets the faster one of the two
     out: Path = Path("runs/compare")
-    images: str = ""  # manifest.csv or folder of the faces that are sent; synthetic ones without
+    faces: str = ""  # manifest.csv or folder of the faces that are sent; synthetic ones without
     repository: Path = PROJECT / "model_repository"  # whose copies are served
     rounds: int = 3  # a median of fewer is no median
     in_flight: tuple[int, ...] = (1, 16)
@@ -49,33 +48,25 @@ class Contestant:
 
     @contextmanager
     def running(self, config: CompareConfig) -> Iterator[list[Endpoint]]:
-        """Up and at rest; where it can be asked. Raises PeerError or ServingError."""
+        """Start it and yield where it can be asked, once it is at rest. Raises PeerError or ServingError."""
         log = config.out / "logs" / f"{self.server.replace(' + ', '_').lower()}_{self.precision.lower()}.log"
         if self.server != OURS:
             with PeerServer(PEERS[self.server], self.model, log, config.venv) as peer:
                 yield [peer.endpoint]
             return
         with tempfile.TemporaryDirectory() as folder:
-            repository = repository_with(self.model, config.repository, Path(folder))
+            repository = copy_with_model(config.repository, Path(folder, "model_repository"), self.model)
             with TritonServer(repository, replace(ANY_PORTS, log=log)) as server:
                 yield [TritonEndpoint(server.grpc_url), TritonHttpEndpoint(server.http_url)]
 
 
 def contestants_of(config: CompareConfig, int8_onnxruntime: Path | None) -> list[Contestant]:
-    """Ours first; each precision together. `int8_onnxruntime` is the file that ONNX Runtime computes faster."""
+    """List ours first; each precision together. `int8_onnxruntime` is the file that ONNX Runtime computes faster."""
     peers = [peer for peer in PEERS.values() if not config.only or peer.name in config.only]
     found = [Contestant(OURS, "FP32", config.fp32)]
-    found += [Contestant(p.name, "FP32", config.fp32 if p.suffix == ".onnx" else config.checkpoint) for p in peers]
+    found += [Contestant(p.name, "FP32", config.fp32 if p.suffix == ".onnx" else config.pytorch) for p in peers]
     if config.int8:
         found.append(Contestant(OURS, "INT8", config.int8))
     if int8_onnxruntime:
         found += [Contestant(peer.name, "INT8", int8_onnxruntime) for peer in peers if peer.suffix == ".onnx"]
     return found
-
-
-def repository_with(model: Path, repository: Path, folder: Path) -> Path:
-    """A copy of the model repository that serves this file."""
-    copy = folder / "model_repository"
-    shutil.copytree(repository, copy, ignore=shutil.ignore_patterns("*.onnx", "*.plan*", "__pycache__"))
-    shutil.copy2(model, copy / MODEL_NAME / "1" / "model.onnx")
-    return copy

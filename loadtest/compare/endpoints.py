@@ -15,7 +15,8 @@ from tritonclient.utils import InferenceServerException
 
 from contract.spec import EMOTIONS, IMAGE, MODEL_NAME, OUTPUTS, Images, Predictions
 from loadtest.generator.closed_loop import Load, grpc_load, http_load
-from loadtest.generator.payloads import check_http_answer, http_tensor_requests
+from loadtest.generator.connections import GRPC_OPTIONS
+from loadtest.generator.payloads import OUTPUT_VALUES, check_http_answer, http_tensor_requests
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 TIMEOUT_S = 60.0
@@ -33,11 +34,11 @@ class Endpoint(ABC):
 
     @abstractmethod
     def predict(self, faces: Images) -> Predictions:
-        """uint8 [N, 128, 128, 3], one request each. Raises ConnectionError where nothing listens."""
+        """Send uint8 [N, 128, 128, 3], one request each. Raises ConnectionError where nothing listens."""
 
     @abstractmethod
     def load(self, faces: Images, *, in_flight: int, seconds: float, warm_up_s: float) -> Load:
-        """A closed loop of requests of one face. Raises LoadError."""
+        """Run a closed loop of requests of one face. Raises LoadError."""
 
 
 class TritonEndpoint(Endpoint):
@@ -46,7 +47,7 @@ class TritonEndpoint(Endpoint):
     protocol = "gRPC tensor"
 
     def predict(self, faces: Images) -> Predictions:
-        with tritonclient.grpc.InferenceServerClient(urlsplit(self.url).netloc) as client:
+        with tritonclient.grpc.InferenceServerClient(urlsplit(self.url).netloc, channel_args=GRPC_OPTIONS) as client:
             return Predictions.concatenate(_ask(client, face) for face in faces)
 
     def load(self, faces: Images, *, in_flight: int, seconds: float, warm_up_s: float) -> Load:
@@ -60,8 +61,8 @@ class TritonHttpEndpoint(Endpoint):
 
     def predict(self, faces: Images) -> Predictions:
         bodies, headers = http_tensor_requests(faces)
-        values = [np.frombuffer(_post(self._path, body, headers)[-40:], "<f4") for body in bodies]
-        return _predictions(np.stack(values))
+        values = [_post(self._path, body, headers)[-OUTPUT_VALUES.size :] for body in bodies]
+        return _predictions(np.stack([np.frombuffer(packed, "<f4") for packed in values]))
 
     def load(self, faces: Images, *, in_flight: int, seconds: float, warm_up_s: float) -> Load:
         bodies, headers = http_tensor_requests(faces)
@@ -91,7 +92,7 @@ class JsonEndpoint(Endpoint):
 
 
 def check_json_answer(body: bytes) -> None:
-    """Raises ValueError unless it holds all outputs of one image, finite."""
+    """Raise ValueError unless it holds all outputs of one image, finite."""
     if not math.isfinite(sum(_json_answer(body))):
         raise ValueError("the answer has a number that is not finite")
 

@@ -24,6 +24,7 @@ import psutil
 from contract.program import UserError
 from contract.spec import IMAGE
 from loadtest.compare.endpoints import Endpoint, JsonEndpoint, TritonEndpoint
+from loadtest.processes import family, processor_time_s
 from serving.launch import LOOPBACK, PROJECT, Ports
 
 DEFAULT_VENV = PROJECT / ".venv-peers"
@@ -49,11 +50,11 @@ class Peer:
 
     @property
     def path(self) -> Path:
-        return PROJECT / "loadtest" / "peers" / f"{self.module}.py"
+        return PROJECT / "loadtest" / "compare" / "peers" / f"{self.module}.py"
 
 
 def bentoml_command(module: str, ports: Ports) -> tuple[str, ...]:
-    """BentoML starts a service itself."""
+    """Return the command with which BentoML itself starts a service."""
     service = os.environ.get("PEER_SERVICE", "FaceAttributes")
     return ("bentoml", "serve", f"{module}:{service}", "--host", LOOPBACK, "--port", str(ports.http))
 
@@ -61,7 +62,7 @@ def bentoml_command(module: str, ports: Ports) -> tuple[str, ...]:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("FastAPI + PyTorch", "fastapi_pytorch", suffix=".safetensors"),
+        Peer("FastAPI + PyTorch", "fastapi_pytorch", suffix=".pt2"),
         Peer("FastAPI + ONNX Runtime", "fastapi_onnxruntime"),
         Peer("LitServe + ONNX Runtime", "litserve_onnxruntime"),
         Peer("BentoML + ONNX Runtime", "bentoml_onnxruntime", command=bentoml_command),
@@ -109,7 +110,7 @@ class PeerServer:
         self.stop()
 
     def arguments(self, ports: Ports) -> list[str]:
-        """Its command line. Raises PeerError where the environment lacks the program."""
+        """Return its command line. Raises PeerError where the environment lacks the program."""
         program, *rest = self.peer.command(f"loadtest.compare.peers.{self.peer.module}", ports)
         path = self.venv.absolute() / "bin" / program
         if not path.exists():
@@ -117,7 +118,7 @@ class PeerServer:
         return [str(path), *rest]
 
     def environment(self, ports: Ports) -> dict[str, str]:
-        """Ours, and what loadtest.compare.peers.settings reads."""
+        """Return our variables, and what loadtest.compare.peers.settings reads."""
         given = {"model": str(self.model.absolute()), "port": str(ports.http), "grpc_port": str(ports.grpc)}
         path = os.pathsep.join([str(self.venv.absolute() / "bin"), os.environ.get("PATH", os.defpath)])
         return {
@@ -128,14 +129,14 @@ class PeerServer:
         }
 
     def idle_cores(self) -> float:
-        """How many cores all its processes together take while nobody asks."""
-        before, started_s = self._cpu_s(), time.perf_counter()
+        """Measure how many cores all its processes together take while nobody asks."""
+        before, started_s = processor_time_s(self._process), time.perf_counter()
         time.sleep(SETTLING_S)
-        return (self._cpu_s() - before) / (time.perf_counter() - started_s)
+        return (processor_time_s(self._process) - before) / (time.perf_counter() - started_s)
 
     def stop(self) -> None:
         """End every process of it, at first politely; some peers put their workers into sessions of their own."""
-        processes = self._processes()
+        processes = family(self._process)
         with suppress(psutil.NoSuchProcess):
             self._process.terminate()
         _, alive = psutil.wait_procs(processes, self.stop_timeout_s)
@@ -169,16 +170,3 @@ class PeerServer:
     def _failure(self, what: str) -> PeerError:
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
         return PeerError("\n".join([f"{self.peer.name} {what}; the end of {self.log}:", *lines]))
-
-    def _processes(self) -> list[psutil.Process]:
-        with suppress(psutil.NoSuchProcess):
-            return [self._process, *self._process.children(recursive=True)]
-        return [self._process]
-
-    def _cpu_s(self) -> float:
-        total = 0.0
-        for process in self._processes():
-            with suppress(psutil.NoSuchProcess):
-                times = process.cpu_times()
-                total += times.user + times.system
-        return total

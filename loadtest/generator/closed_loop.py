@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from contract.program import UserError
 from contract.spec import Images, check_images
+from loadtest.generator.connections import GRPC_OPTIONS
 from loadtest.generator.payloads import check_grpc_answer, encoded_request, shared_request, tensor_request
 from loadtest.generator.process import Job
 
@@ -77,7 +78,7 @@ def grpc_load(
     shared_memory: bool = False,
     encoded: Sequence[bytes] | None = None,
 ) -> Load:
-    """Closed loop on our server: `in_flight` requests of one image each, every answer checked for shape and finiteness.
+    """Run a closed loop on our server: `in_flight` requests of one image, every answer checked for shape and numbers.
 
     faces: uint8 [N, 128, 128, 3], sent in turn; with `shared_memory` written there once and only named in requests.
     encoded: image files, sent to the ensemble instead of the faces. Raises LoadError where nothing can be measured.
@@ -94,7 +95,7 @@ def grpc_load(
 
 
 def grpc_open_loop(url: str, faces: Images, *, rate_per_s: float, seconds: float, warm_up_s: float = 1.0) -> Load:
-    """Open loop on our server: evenly spaced requests of one image, latency from when each should have left."""
+    """Run an open loop on our server: evenly spaced requests of one image, latency from when each should have left."""
     if not rate_per_s > 0:
         raise ValueError(f"rate_per_s must be above 0, got {rate_per_s}")
     requests = [tensor_request(face) for face in check_images(faces)]
@@ -118,7 +119,7 @@ def http_load(
     seconds: float,
     warm_up_s: float = 1.0,
 ) -> Load:
-    """Closed loop of POST requests on any HTTP/1.1 server; `url` has the path.
+    """Run a closed loop of POST requests on any HTTP/1.1 server; `url` has the path.
 
     check: raises for a body that is no valid answer. It runs in the generator's process, so it must be a function of a
     module, found there by its name. Raises LoadError where nothing can be measured.
@@ -185,7 +186,7 @@ def _placed_in_shared_memory(authority: str, faces: Images) -> Iterator[list[byt
     region = SharedMemory(create=True, size=faces.nbytes)
     try:
         np.ndarray(faces.shape, np.uint8, region.buf)[:] = faces
-        with tritonclient.grpc.InferenceServerClient(authority) as server:
+        with tritonclient.grpc.InferenceServerClient(authority, channel_args=GRPC_OPTIONS) as server:
             server.register_system_shared_memory(region.name, f"/{region.name}", faces.nbytes)
             try:
                 yield [shared_request(region.name, face.nbytes, n * face.nbytes) for n, face in enumerate(faces)]

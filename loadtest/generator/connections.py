@@ -10,14 +10,18 @@ from geventhttpclient.response import HTTPResponse
 
 TIMEOUT_S = 60.0  # of one request: it is then an error, rather than a load that never ends
 RECEIVE_BYTES = 65536
-GRPC_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+GRPC_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.enable_http_proxy", 0),  # which http_proxy would name: a proxy is not what is measured
+]
 
 
 class Connection(Protocol):
     """One connection to one server."""
 
     def ask(self, request: bytes) -> bytes:
-        """The answer to a prepared request. Raises OSError for an error; the connection is of no use then."""
+        """Return the answer to a prepared request. Raises OSError for an error; the connection is of no use then."""
 
     def close(self) -> None: ...
 
@@ -66,7 +70,7 @@ class GrpcConnection:
         self._channel.close()
 
     def ask(self, request: bytes) -> bytes:
-        """`request` is a serialized message, as is what comes back."""
+        """Send a serialized message; return the one that comes back."""
         try:
             return cast(bytes, self._call(request, timeout=TIMEOUT_S))
         except grpc.RpcError as error:

@@ -20,7 +20,7 @@ OUTPUT_VALUES = struct.Struct(f"<{sum(math.prod(shape) for shape in OUTPUT_SHAPE
 
 
 def http_tensor_requests(faces: Images) -> tuple[list[bytes], dict[str, str]]:
-    """Bodies and headers for our server's /v2/models/agegendernet/infer, one face each: binary tensors both ways."""
+    """Make bodies and headers for our server: POST /v2/models/agegendernet/infer, one face each, binary both ways."""
     bodies, json_bytes = [], 0
     for face in check_images(faces):
         body, json_bytes = _http_body(IMAGE, face[None])
@@ -29,7 +29,7 @@ def http_tensor_requests(faces: Images) -> tuple[list[bytes], dict[str, str]]:
 
 
 def http_encoded_requests(encoded: Sequence[bytes]) -> tuple[list[bytes], dict[str, str]]:
-    """Bodies and headers for our server's /v2/models/face_attributes/infer, one picture each.
+    """Make bodies and headers for our server's /v2/models/face_attributes/infer, one picture each.
 
     Binary requests name the length of the picture in their JSON part: Triton also takes the bare file, with a header
     of length 0, which needs no such part at all.
@@ -38,7 +38,7 @@ def http_encoded_requests(encoded: Sequence[bytes]) -> tuple[list[bytes], dict[s
 
 
 def check_grpc_answer(message: bytes) -> None:
-    """Raises ValueError unless it holds all outputs of one image, finite."""
+    """Raise ValueError unless it holds all outputs of one image, finite."""
     answer = service_pb2.ModelInferResponse.FromString(message)
     shapes = {output.name: list(output.shape) for output in answer.outputs}
     if shapes != OUTPUT_SHAPES:
@@ -47,7 +47,7 @@ def check_grpc_answer(message: bytes) -> None:
 
 
 def check_http_answer(body: bytes) -> None:
-    """The same for the body of an HTTP answer with binary outputs."""
+    """Check the same of the body of an HTTP answer with binary outputs."""
     values = body[-OUTPUT_VALUES.size :]
     described = json.loads(body[: -OUTPUT_VALUES.size])
     shapes = {output["name"]: output["shape"] for output in described["outputs"]}
@@ -68,14 +68,14 @@ def _request(model: str, spec: TensorSpec) -> service_pb2.ModelInferRequest:
 
 
 def tensor_request(face: NDArray[np.uint8]) -> bytes:
-    """gRPC: one face, uint8 [128, 128, 3]."""
+    """Make a gRPC request of one face, uint8 [128, 128, 3]."""
     message = _request(MODEL_NAME, IMAGE)
     message.raw_input_contents.append(face.tobytes())
     return bytes(message.SerializeToString())
 
 
 def encoded_request(data: bytes) -> bytes:
-    """gRPC: one image file, for the ensemble."""
+    """Make a gRPC request of one image file, for the ensemble."""
     message = _request(ENSEMBLE_NAME, ENCODED_IMAGE)
     message.raw_input_contents.append(serialize_byte_tensor(np.array([[data]], np.object_)).item())
     return bytes(message.SerializeToString())
@@ -89,7 +89,7 @@ def _http_body(spec: TensorSpec, array: NDArray[np.uint8]) -> tuple[bytes, int]:
 
 
 def shared_request(region: str, byte_size: int, offset: int) -> bytes:
-    """gRPC: one face that lies in a registered region of shared memory."""
+    """Make a gRPC request of one face that lies in a registered region of shared memory."""
     message = _request(MODEL_NAME, IMAGE)
     parameters = message.inputs[0].parameters
     parameters["shared_memory_region"].string_param = region

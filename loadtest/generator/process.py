@@ -78,7 +78,7 @@ class Record:
 
 
 def grpc_open(job: Job, payloads: Sequence[bytes], check: Check) -> Record:
-    """Requests leave at evenly spaced times whatever the answers do; latency counts from those times."""
+    """Send at evenly spaced times whatever the answers do; latency counts from those times."""
     with grpc.insecure_channel(job.authority, GRPC_OPTIONS) as channel:
         call = channel.unary_unary(GRPC_METHOD, None, None)
         check(call(payloads[0], timeout=TIMEOUT_S))
@@ -115,7 +115,7 @@ def _grpc_error(answer: grpc.Future, check: Check) -> str | None:
 
 
 def grpc_closed(job: Job, payloads: list[bytes], check: Check) -> Record:
-    """Each answer's callback sends the next request: two thirds of what a thread for each in flight costs."""
+    """Have each answer's callback send the next request: two thirds of what a thread for each in flight costs."""
     with grpc.insecure_channel(job.authority, GRPC_OPTIONS) as channel:
         call = channel.unary_unary(GRPC_METHOD, None, None)
         check(call(payloads[0], timeout=TIMEOUT_S))
@@ -143,7 +143,7 @@ def grpc_closed(job: Job, payloads: list[bytes], check: Check) -> Record:
 
 
 def closed(job: Job, payloads: Sequence[bytes], check: Check) -> Record:
-    """A connection and a thread for each request in flight, as that many clients would have."""
+    """Open a connection and a thread for each request in flight, as that many clients would have."""
     requests = [_http_request(job.http_head, payload) for payload in payloads] if job.http_head else list(payloads)
     check(_ask_once(job, requests[0]))
     record = _record(job)
@@ -195,13 +195,13 @@ def _record(job: Job) -> Record:
 
 
 def read_job(stream: BinaryIO) -> tuple[Job, list[bytes]]:
-    """A line of JSON, then the payloads one after another."""
+    """Read a line of JSON, then the payloads one after another."""
     job = Job(**json.loads(stream.readline()))
     return job, [stream.read(size) for size in job.sizes]
 
 
 def run(job: Job, payloads: list[bytes]) -> Record:
-    """Raises what the check or the connection raises for the very first request: then nothing is worth measuring."""
+    """Run the job. Raises what the very first request raises: then nothing is worth measuring."""
     check: Check = pkgutil.resolve_name(job.check)
     if job.rate_per_s:
         return grpc_open(job, payloads, check)

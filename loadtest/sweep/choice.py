@@ -1,19 +1,20 @@
-"""What follows from a sweep's rows: the Pareto front, the choice, and its reasons in the configuration."""
+"""What follows from a sweep's rows: the Pareto front, the choice, and the lines of a configuration that make it so."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from contract.files import replacing
-from loadtest.sweep.config import INSTANCES, QUEUE_DELAY, Settings, edited
-from loadtest.sweep.table import ERRORS, IN_FLIGHT, MODEL, P50, P99, ROUND, THROUGHPUT, SweepError
+from loadtest.sweep.config import INSTANCES, QUEUE_DELAY, line_of
+from loadtest.sweep.rows import MODEL, SweepError
+from loadtest.table import ERRORS, IN_FLIGHT, P99, ROUND, THROUGHPUT, medians
 
+LINE_LENGTH = 120  # of the configurations
 UNITS = {IN_FLIGHT: "{} in flight", QUEUE_DELAY: "queue delay {} us", INSTANCES: "instances {}", MODEL: "{}"}
 
 # Without a limit: up to the knee more load buys throughput, beyond it only latency. What is within 5 % of the most
@@ -21,21 +22,14 @@ UNITS = {IN_FLIGHT: "{} in flight", QUEUE_DELAY: "queue delay {} us", INSTANCES:
 KNEE = 0.95
 
 
-def medians(rows: pd.DataFrame, key: Iterable[str]) -> pd.DataFrame:
-    """A row for each point of the grid: medians over the rounds, least and most throughput, sum of errors."""
-    groups = rows.groupby([name for name in key if name != ROUND], sort=False)
-    table = groups.agg(
-        **{name: (name, "median") for name in (THROUGHPUT, P50, P99)},
-        **{f"least_{THROUGHPUT}": (THROUGHPUT, "min"), f"most_{THROUGHPUT}": (THROUGHPUT, "max")},
-        errors=(ERRORS, "sum"),
-        rounds=(ROUND, "nunique"),
-    )
-    table = table.round(3).reset_index()
+def swept(rows: pd.DataFrame, key: Iterable[str]) -> pd.DataFrame:
+    """Return the medians of each point of the grid over the rounds, and whether it is on the Pareto front."""
+    table = medians(rows, [name for name in key if name != ROUND]).round(3)
     return table.assign(pareto=pareto_front(table))
 
 
 def pareto_front(table: pd.DataFrame) -> pd.Series:
-    """Which rows no other row beats in throughput and in p99 at once; those with errors never are on it."""
+    """Return which rows no other beats in throughput and in p99 at once; those with errors never are on it."""
     valid = table[(table[ERRORS] == 0) & table[[THROUGHPUT, P99]].notna().all(axis=1)]
     by_latency = valid.sort_values([P99, THROUGHPUT], ascending=[True, False])[THROUGHPUT]
     most_before = by_latency.cummax().shift(fill_value=-np.inf)
@@ -52,7 +46,7 @@ class Choice:
 
 
 def choose(table: pd.DataFrame, *, p99_limit_ms: float | None = None, in_flight: int | None = None) -> Choice:
-    """The most throughput with p99 within the limit; without one the knee. `in_flight` narrows it to one load.
+    """Choose the most throughput with p99 within the limit; without one the knee. `in_flight` narrows it to one load.
 
     Raises SweepError where no row is free of errors and within the limit.
     """
@@ -79,19 +73,19 @@ def _chosen(rows: pd.DataFrame, position: int, rule: str) -> Choice:
 
 
 def alternatives(table: pd.DataFrame, chosen: pd.Series, setting: str, settings: Iterable[str]) -> pd.DataFrame:
-    """The rows that differ from the chosen one in this setting alone, and the chosen one first."""
+    """Return the rows that differ from the chosen one in this setting alone, and the chosen one first."""
     others = [name for name in (MODEL, *settings, IN_FLIGHT) if name != setting]
     same = (table[others] == chosen[others]).all(axis=1)
     return table[same].sort_values(setting, key=lambda values: values != chosen[setting], kind="stable")
 
 
 def varied(table: pd.DataFrame, settings: Iterable[str]) -> list[str]:
-    """The columns by which rows differ: naming the others would say nothing."""
+    """Return the columns by which rows differ: naming the others would say nothing."""
     return [name for name in (MODEL, IN_FLIGHT, *settings) if table[name].nunique() > 1]
 
 
 def describe(row: pd.Series, names: Iterable[str]) -> str:
-    """A row's model, load and settings in words."""
+    """Say a row's model, load and settings in words."""
     return ", ".join(UNITS.get(name, f"{name} {{}}").format(row[name]) for name in names)
 
 
@@ -99,14 +93,20 @@ def results(row: pd.Series) -> str:
     return f"{row[THROUGHPUT]:.4g} images/s, p99 {row[P99]:.3g} ms"
 
 
-def apply(path: Path, table: pd.DataFrame, choice: Choice, settings: Sequence[str], *, hardware: str) -> None:
-    """The chosen settings into a config.pbtxt, each with what its alternatives gave. Raises ConfigError."""
-    chosen = Settings.of({name: str(choice.row[name]) for name in settings})
-    swept = set(varied(table, settings))
-    notes = {name: _note(table, choice, name, settings, hardware) for name in settings if name in swept}
-    text = edited(path, chosen, notes)
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def lines_to_paste(
+    table: pd.DataFrame, choice: Choice, settings: Sequence[str], present: Mapping[str, str], *, hardware: str
+) -> list[str]:
+    """Return the lines of a config.pbtxt that the choice changes, each below what its alternatives gave.
+
+    present: the settings that the configuration has, by name.
+    """
+    lines = []
+    for name in settings:
+        if (value := str(choice.row[name])) != present[name]:
+            note = _note(table, choice, name, settings, hardware)
+            lines += textwrap.wrap(note, LINE_LENGTH, initial_indent="# ", subsequent_indent="# ")
+            lines.append(line_of(name, value))
+    return lines
 
 
 def _note(table: pd.DataFrame, choice: Choice, setting: str, settings: Sequence[str], hardware: str) -> str:

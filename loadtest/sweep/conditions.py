@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -10,10 +9,11 @@ from pathlib import Path
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 import loadtest.generator
+from contract.repository import file_sha256
 from contract.spec import MODEL_NAME
 from loadtest.hardware import describe_hardware, server_versions
 from loadtest.sweep.config import fingerprint
-from loadtest.sweep.grid import SweepConfig, model_file
+from loadtest.sweep.grid import SweepConfig
 from serving import docker
 
 CLIENT_PACKAGES = ("tritonclient", "grpcio", "numpy")
@@ -21,7 +21,7 @@ GENERATOR = ("process.py", "connections.py")  # what a request costs them is tak
 
 
 def conditions_of(config: SweepConfig, model_config: ModelConfig, faces: str) -> dict[str, str]:
-    """Machine, software, load, and of the model all that is not swept; its file is in each row instead."""
+    """Return machine, software, load, and of the model all that is not swept; its file is in each row instead."""
     return {
         "hardware": describe_hardware(),
         "server": docker.image("server") if config.docker else server_versions(),
@@ -44,11 +44,11 @@ def conditions_of(config: SweepConfig, model_config: ModelConfig, faces: str) ->
 
 def _sources(config: SweepConfig) -> list[str]:
     """The program that computes on the CPU, by its content."""
-    program = model_file(config.repository, docker=config.docker).with_name("model.py")
+    program = config.own_version / "model.py"
     if config.docker or not program.exists():
         return []
     return [_digest(program)]
 
 
 def _digest(path: Path) -> str:
-    return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    return f"{path.name} {file_sha256(path)[:12]}"

@@ -1,26 +1,22 @@
-"""A hand-written config.pbtxt with other settings: edited as text, so that all that people wrote there stays.
+"""What a sweep sets in a config.pbtxt: read from it, put into a copy of it, and printed as lines to paste into it.
 
-Protobuf's printer would drop every comment. What the edit gives is parsed, and has to equal the parsed original with
-the same settings changed; so a file that is written in a way unknown here is refused, never broken.
+A hand-written file is left to hands: protobuf's printer would drop every comment.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from contract.program import UserError
+from contract.repository import RepositoryError, read_model_config
 
 QUEUE_DELAY, INSTANCES = "queue_delay_us", "instances"  # settings beside the names of `parameters`
-LINE_LENGTH = 120
 
 
 class ConfigError(UserError, ValueError):
@@ -37,22 +33,16 @@ class Settings:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Every setting by name, as text."""
+        """Return every setting by name, as text."""
         return {QUEUE_DELAY: str(self.queue_delay_us), INSTANCES: str(self.instances), **self.parameters}
-
-    @classmethod
-    def of(cls, columns: Mapping[str, str]) -> Settings:
-        """From `columns` again."""
-        parameters = {name: value for name, value in columns.items() if name not in (QUEUE_DELAY, INSTANCES)}
-        return cls(int(columns[QUEUE_DELAY]), int(columns[INSTANCES]), parameters)
 
 
 def read_config(path: Path) -> ModelConfig:
-    """Raises ConfigError for a missing or broken file, or one that lacks what a sweep sets."""
+    """Read a configuration to sweep. Raises ConfigError for a broken file, or one that lacks what a sweep sets."""
     try:
-        config = text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
-    except (OSError, text_format.ParseError) as error:
-        raise ConfigError(f"{path} cannot be read as a model's configuration: {error}") from error
+        config = read_model_config(path)
+    except RepositoryError as error:
+        raise ConfigError(str(error)) from error
     if not config.HasField("dynamic_batching"):
         raise ConfigError(f"{path} has no dynamic_batching, which holds the queue delay; write dynamic_batching {{}}")
     if len(config.instance_group) != 1:
@@ -61,6 +51,7 @@ def read_config(path: Path) -> ModelConfig:
 
 
 def settings_of(config: ModelConfig) -> Settings:
+    """Return the settings that a configuration has."""
     return Settings(
         queue_delay_us=config.dynamic_batching.max_queue_delay_microseconds,
         instances=config.instance_group[0].count or 1,  # absent stands for one
@@ -68,8 +59,19 @@ def settings_of(config: ModelConfig) -> Settings:
     )
 
 
+def with_settings(config: ModelConfig, settings: Settings) -> ModelConfig:
+    """Return a copy of the configuration that has these settings."""
+    changed = ModelConfig()
+    changed.CopyFrom(config)
+    changed.dynamic_batching.max_queue_delay_microseconds = settings.queue_delay_us
+    changed.instance_group[0].count = settings.instances
+    for name, value in settings.parameters.items():
+        changed.parameters[name].string_value = value
+    return changed
+
+
 def fingerprint(config: ModelConfig) -> str:
-    """SHA-256 of all that `Settings` does not hold."""
+    """Return the SHA-256 of all that `Settings` does not hold."""
     rest = ModelConfig()
     rest.CopyFrom(config)
     rest.dynamic_batching.ClearField("max_queue_delay_microseconds")
@@ -79,7 +81,7 @@ def fingerprint(config: ModelConfig) -> str:
 
 
 def check_settings(path: Path, config: ModelConfig, settings: Settings) -> None:
-    """Raises ConfigError for a parameter that the configuration lacks and for a delay that its server cannot bear."""
+    """Raise ConfigError for a parameter that the configuration lacks and for a delay that its server cannot bear."""
     known = set(settings_of(config).parameters)
     if unknown := sorted(set(settings.parameters) - known):
         has = f"it has {', '.join(sorted(known))}" if known else "it has none"
@@ -91,134 +93,10 @@ def check_settings(path: Path, config: ModelConfig, settings: Settings) -> None:
         )
 
 
-def edited(path: Path, settings: Settings, notes: Mapping[str, str] | None = None) -> str:
-    """The file's text with these settings; `notes` (name of a setting -> sentence) become comments above theirs.
-
-    A note begins with "Sweep of " and replaces the one that an earlier sweep left there. Raises ConfigError.
-    """
-    config = read_config(path)
-    check_settings(path, config, settings)
-    old = settings_of(config)
-    text = path.read_text(encoding="utf-8")
-    top, _ = _fields(iter(_TOKEN.finditer(text)))
-    edits = [*_setting_edits(text, top, old, settings), *_note_edits(text, top, notes or {})]
-    for start, end, replacement in sorted(edits, reverse=True):
-        text = text[:start] + replacement + text[end:]
-    if _parsed_or_none(text) != _with(config, old, settings):
-        raise ConfigError(f"{path} is written in a way that cannot be edited here; set {settings.columns} by hand")
-    return text
-
-
-def _with(config: ModelConfig, old: Settings, settings: Settings) -> ModelConfig:
-    """The configuration that the edited text has to mean."""
-    intended = ModelConfig()
-    intended.CopyFrom(config)
-    if settings.queue_delay_us != old.queue_delay_us:
-        intended.dynamic_batching.max_queue_delay_microseconds = settings.queue_delay_us
-    if settings.instances != old.instances:
-        intended.instance_group[0].count = settings.instances
-    for name, value in settings.parameters.items():
-        intended.parameters[name].string_value = value
-    return intended
-
-
-def _parsed_or_none(text: str) -> ModelConfig | None:
-    try:
-        return text_format.Parse(text, ModelConfig())
-    except text_format.ParseError:
-        return None
-
-
-# The text: where each field stands in it. Comments come first, so that no brace within one counts.
-_TOKEN = re.compile(
-    r"""\#[^\n]* | "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | [{}<>\[\]:,;] | [^\s{}<>\[\]:,;\#"']+""", re.X
-)
-_OWN_NOTE = re.compile(r"(?:^# Sweep of [^\n]*\n(?:#   [^\n]*\n)*)+\Z", re.M)
-_Edit = tuple[int, int, str]  # replace text[start:end]
-
-
-@dataclass(frozen=True)
-class _Field:
-    """A field as it stands in the text; `start` and `end` hold a scalar, or what is between a message's braces."""
-
-    name: str
-    name_start: int
-    start: int
-    end: int
-    fields: tuple[_Field, ...] = ()
-
-
-def _fields(tokens: Iterator[re.Match[str]]) -> tuple[tuple[_Field, ...], int]:
-    """The fields up to the brace that closes them, or to the end; and where that brace stands."""
-    found: list[_Field] = []
-    for token in tokens:
-        if token[0] in "}>":
-            return tuple(found), token.start()
-        if token[0] not in ",;" and not token[0].startswith("#"):
-            found += _values(token, tokens)
-    return tuple(found), -1
-
-
-def _values(name: re.Match[str], tokens: Iterator[re.Match[str]]) -> list[_Field]:
-    """The value of one name, or each of its list."""
-    found: list[_Field] = []
-    in_list = False
-    for token in tokens:
-        if token[0] == "[":
-            in_list = True
-        elif token[0] == "]":
-            break
-        elif token[0] in "{<":
-            inner, closing = _fields(tokens)
-            found.append(_Field(name[0], name.start(), token.end(), closing, inner))
-        elif token[0] not in ":,;" and not token[0].startswith("#"):
-            found.append(_Field(name[0], name.start(), token.start(), token.end()))
-        if found and not in_list:
-            break
-    return found
-
-
-def _setting_edits(text: str, top: tuple[_Field, ...], old: Settings, new: Settings) -> Iterator[_Edit]:
-    if new.queue_delay_us != old.queue_delay_us:
-        yield _set(text, _owner(text, top, QUEUE_DELAY), "max_queue_delay_microseconds", str(new.queue_delay_us))
-    if new.instances != old.instances:
-        yield _set(text, _owner(text, top, INSTANCES), "count", str(new.instances))
-    for name, value in new.parameters.items():
-        if value != old.parameters[name]:
-            [holder] = [field for field in _owner(text, top, name).fields if field.name == "value"]
-            yield _set(text, holder, "string_value", json.dumps(value))
-
-
-def _owner(text: str, top: tuple[_Field, ...], setting: str) -> _Field:
-    """The field of the file's top level that holds a setting."""
-    names = {QUEUE_DELAY: "dynamic_batching", INSTANCES: "instance_group"}
-    for field in top:
-        if field.name == names.get(setting, "parameters"):
-            keys = [text[inner.start : inner.end].strip("\"'") for inner in field.fields if inner.name == "key"]
-            if setting in names or setting in keys:
-                return field
-    raise ConfigError(f"{setting} was not found in the text; set it by hand")
-
-
-def _set(text: str, message: _Field, name: str, literal: str) -> _Edit:
-    """Replace the field's value, or write the field as the first of its message."""
-    for field in message.fields:
-        if field.name == name:
-            return field.start, field.end, literal
-    inside = text[message.start : message.end]
-    if "\n" not in inside:
-        return message.start, message.start, f" {name}: {literal}" + ("" if inside.startswith(" ") else " ")
-    indent = " " * (message.name_start - text.rfind("\n", 0, message.name_start) + 1)
-    return message.start, message.start, f"\n{indent}{name}: {literal}"
-
-
-def _note_edits(text: str, top: tuple[_Field, ...], notes: Mapping[str, str]) -> Iterator[_Edit]:
-    """Each note above the line where its setting's field begins, in place of an earlier sweep's."""
-    lines: dict[int, str] = {}
-    for setting, note in notes.items():
-        line_start = text.rfind("\n", 0, _owner(text, top, setting).name_start) + 1
-        wrapped = textwrap.fill(note, LINE_LENGTH, initial_indent="# ", subsequent_indent="#   ")
-        lines[line_start] = lines.get(line_start, "") + wrapped + "\n"
-    for line_start, comment in lines.items():
-        earlier = _OWN_NOTE.search(text[:line_start])
-        yield (earlier.start() if earlier else line_start), line_start, comment
+def line_of(name: str, value: str) -> str:
+    """Return the line of a config.pbtxt that gives a setting this value."""
+    if name == QUEUE_DELAY:
+        return f"dynamic_batching {{ max_queue_delay_microseconds: {value} }}"
+    if name == INSTANCES:
+        return f"instance_group [ {{ count: {value} }} ]"
+    return f"parameters {{ key: {json.dumps(name)} value: {{ string_value: {json.dumps(value)} }} }}"

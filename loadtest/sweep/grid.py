@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import Annotated
 import tyro
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from contract.repository import ONNX_NAME, PLAN_NAME, file_sha256, model_config_path, served_version
 from contract.spec import MODEL_NAME
 from loadtest.sweep.config import Settings, check_settings, settings_of
-from loadtest.sweep.table import SweepError
-from serving.installation import CPU_CONFIG_NAME
+from loadtest.sweep.rows import SweepError
 
 START_S = 3.5  # of a server, and its end: what the estimate counts
 GENERATOR_S = 0.6  # a load generator's own start
@@ -30,7 +29,7 @@ class NamedModel:
 
     @classmethod
     def parse(cls, text: str) -> NamedModel:
-        """Raises SweepError unless it is NAME=PATH."""
+        """Parse NAME=PATH. Raises SweepError."""
         name, _, path = text.partition("=")
         if not name or not path:
             raise SweepError(f"--model {text} is not NAME=PATH such as int8=model.onnx")
@@ -38,10 +37,9 @@ class NamedModel:
 
     @property
     def sha256(self) -> str:
-        """Raises SweepError for a missing file."""
+        """Return the SHA-256 of the file. Raises SweepError for a missing one."""
         try:
-            with self.path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return file_sha256(self.path)
         except OSError as error:
             raise SweepError(f"{self.path} cannot be read ({error.strerror}); make it with make export") from error
 
@@ -55,7 +53,7 @@ class ParameterAxis:
 
     @classmethod
     def parse(cls, text: str) -> ParameterAxis:
-        """Raises SweepError unless it is NAME=VALUE,..."""
+        """Parse NAME=VALUE,... Raises SweepError."""
         name, _, values = text.partition("=")
         if not name or "" in values.split(","):
             raise SweepError(f"--parameter {text} is not NAME=VALUE,... such as streams=1,2")
@@ -68,6 +66,7 @@ class SweepConfig:
 
     out: Path = Path("runs/sweep")
     repository: Path = Path("model_repository")
+    faces: str = ""  # a manifest.csv or a folder of pictures; synthetic ones without it
     # By default the repository's own; the name is that of the rows, such as fp32=a.onnx int8=b.onnx.
     model: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=PATH ...")] = ()
     in_flight: tuple[int, ...] = (1, 4, 16, 64)
@@ -80,50 +79,52 @@ class SweepConfig:
     warm_up_s: float = 0.5
     p99_limit_ms: float | None = None  # choose the most throughput within it; by default the knee
     choose_in_flight: int | None = None  # choose at this load; by default at any
-    apply: bool = False  # write the chosen settings into the configuration
     docker: bool = False  # the GPU server and its config.pbtxt, instead of the CPU server and configs/cpu.pbtxt
 
     @property
     def config_path(self) -> Path:
-        """The configuration that the server reads, and that is swept."""
-        return self.repository / MODEL_NAME / ("config.pbtxt" if self.docker else f"configs/{CPU_CONFIG_NAME}.pbtxt")
+        """Return the configuration that the server reads, and that is swept."""
+        return model_config_path(self.repository, cpu=not self.docker)
+
+    @property
+    def model_name(self) -> str:
+        """Return how the file is called that the server loads."""
+        return PLAN_NAME if self.docker else ONNX_NAME
+
+    @property
+    def own_version(self) -> Path:
+        """Return the folder of the repository that the server serves."""
+        return served_version(self.repository / MODEL_NAME)
 
     @property
     def models(self) -> tuple[NamedModel, ...]:
         named = tuple(NamedModel.parse(text) for text in self.model)
-        return named or (NamedModel("own", model_file(self.repository, docker=self.docker)),)
+        return named or (NamedModel("own", self.own_version / self.model_name),)
 
 
 @dataclass(frozen=True)
-class Server:
-    """One combination that needs a server of its own."""
+class GridPoint:
+    """One combination of model file and settings, which gets a server of its own."""
 
     model: NamedModel
     settings: Settings
 
 
-def model_file(repository: Path, *, docker: bool) -> Path:
-    """What the server loads: the file of the highest version."""
-    folder = repository / MODEL_NAME
-    versions = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
-    return folder / str(max(versions, default=1)) / ("model.plan" if docker else "model.onnx")
-
-
-def servers_of(config: SweepConfig, model_config: ModelConfig) -> list[Server]:
-    """The grid without its loads. Raises ConfigError for a setting that the configuration cannot have."""
+def points_of(config: SweepConfig, model_config: ModelConfig) -> list[GridPoint]:
+    """Return the grid without its loads. Raises ConfigError for a setting that the configuration cannot have."""
     axes = [ParameterAxis.parse(text) for text in config.parameter]
     _check_axes(config, axes)
     names = [axis.name for axis in axes]
     base = settings_of(model_config).parameters
     values = itertools.product(*(axis.values for axis in axes))
     combinations = itertools.product(config.models, config.queue_delay_us, config.instances, list(values))
-    servers = [
-        Server(model, Settings(delay, count, {**base, **dict(zip(names, chosen, strict=True))}))
+    points = [
+        GridPoint(model, Settings(delay, count, {**base, **dict(zip(names, chosen, strict=True))}))
         for model, delay, count, chosen in combinations
     ]
-    for server in servers:
-        check_settings(config.config_path, model_config, server.settings)
-    return servers
+    for point in points:
+        check_settings(config.config_path, model_config, point.settings)
+    return points
 
 
 def _check_axes(config: SweepConfig, parameters: Sequence[ParameterAxis]) -> None:
@@ -141,13 +142,13 @@ def _check_axes(config: SweepConfig, parameters: Sequence[ParameterAxis]) -> Non
         raise SweepError("--in-flight, --instances and --rounds start at 1, --queue-delay-us at 0")
 
 
-def in_rounds(servers: Sequence[Server], rounds: int) -> Iterator[tuple[int, Server]]:
-    """Every server once a round; every second round backwards, so that no combination is always the earlier one."""
+def in_rounds(points: Sequence[GridPoint], rounds: int) -> Iterator[tuple[int, GridPoint]]:
+    """Yield every point once a round; every second round backwards, so that none is always the earlier one."""
     for number in range(1, rounds + 1):
-        for server in servers if number % 2 else reversed(servers):
-            yield number, server
+        for point in points if number % 2 else reversed(points):
+            yield number, point
 
 
 def estimate_s(config: SweepConfig, *, servers: int, measurements: int) -> float:
-    """Roughly how long it takes on two cores."""
+    """Return roughly how long it takes on two cores."""
     return servers * START_S + measurements * (config.seconds + config.warm_up_s + GENERATOR_S)

@@ -14,11 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from loadtest.sweep.choice import describe, results, varied
-from loadtest.sweep.table import IN_FLIGHT, MODEL, P99, THROUGHPUT
+from loadtest.sweep.rows import MODEL
+from loadtest.table import IN_FLIGHT, P99, THROUGHPUT
 
 
 def sweep_figure(table: pd.DataFrame, chosen: int | None, settings: Sequence[str], *, limit_ms: float | None) -> Figure:
-    """A point a row of the medians, coloured by model, joined where only the load differs; front numbered and listed.
+    """Draw a point a row of the medians, coloured by model, joined where only the load differs; the front numbered.
 
     chosen: the index of the row that was chosen.
     """

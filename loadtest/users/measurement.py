@@ -17,6 +17,7 @@ import pandas as pd
 from clients.status import ModelStatistics
 from contract.files import replacing
 from contract.spec import DECODE_MODEL_NAME, MODEL_NAME
+from loadtest.table import read_table, write_table
 
 PERCENTILES = (50, 90, 95, 99)
 MODELS = {"tensor": (MODEL_NAME,), "encoded": (DECODE_MODEL_NAME, MODEL_NAME)}  # that a request of each kind passes
@@ -61,37 +62,34 @@ class Measurement:
 
     @property
     def counted(self) -> pd.DataFrame:
-        """The requests that were due within the window, whenever they were answered: none is too slow to count."""
+        """Return the requests that were due within the window, whenever answered: none is too slow to count."""
         due = self.requests["due_s"]
         return self.requests[(due >= self.window.start_s) & (due < self.window.stop_s)]
 
     def answered(self) -> pd.DataFrame:
-        """The valid answers that arrived within the window: what throughput counts."""
+        """Return the valid answers that arrived within the window: what throughput counts."""
         arrived = self.requests["due_s"] + self.requests["latency_ms"] / 1000
         within = (arrived >= self.window.start_s) & (arrived < self.window.stop_s)
         return self.requests[within & (self.requests["error"] == "")]
 
     def write(self, folder: Path) -> None:
-        write_csv(self.requests, folder / "requests.csv", self.conditions)
-        write_csv(self.stages, folder / "stages.csv", self.conditions)
+        write_table(self.requests, folder / "requests.csv", self.conditions)
+        write_table(self.stages, folder / "stages.csv", self.conditions)
         text = {"conditions": self.conditions, "window": {"start_s": self.window.start_s, "stop_s": self.window.stop_s}}
         with replacing(folder / "conditions.json") as temporary:
             temporary.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> Measurement:
-        """Raises OSError where the folder lacks a file, ValueError or KeyError where it is not of a measurement."""
+        """Read a folder. Raises OSError where it lacks a file, ValueError or KeyError where it holds no measurement."""
         text = json.loads((folder / "conditions.json").read_text(encoding="utf-8"))
-        conditions = text["conditions"]
-        requests, stages = (
-            pd.read_csv(folder / name, skiprows=len(conditions), keep_default_na=False)
-            for name in ("requests.csv", "stages.csv")
-        )
-        return cls(requests, stages, Window(**text["window"]), conditions)
+        requests, _ = read_table(folder / "requests.csv", text=("error",))
+        stages, _ = read_table(folder / "stages.csv")
+        return cls(requests, stages, Window(**text["window"]), text["conditions"])
 
 
 def summary(measurement: Measurement, *, objective_ms: float) -> pd.DataFrame:
-    """A row for each kind of request and, where there are several, one for all; latencies are of valid answers."""
+    """Return a row for each kind of request and, of several, one for all; latencies are of valid answers."""
     counted, answered = measurement.counted, measurement.answered()
     names = sorted(counted["name"].unique())
     parts = [(name, counted[counted["name"] == name], answered[answered["name"] == name]) for name in names]
@@ -121,7 +119,7 @@ def _row(
 
 
 def stages_between(before: Iterable[ModelStatistics], after: Iterable[ModelStatistics]) -> pd.DataFrame:
-    """What each model that was asked did between two looks at the server's statistics, from their running totals."""
+    """Return what each model did between two looks at the server's statistics, from their running totals."""
     earlier = {(model.name, model.version): model for model in before}
     stages = [_stage(earlier.get((model.name, model.version)), model) for model in after]
     rows = [stage for stage in stages if stage["images"] or stage["failures"]]
@@ -143,7 +141,7 @@ def _stage(before: ModelStatistics | None, after: ModelStatistics) -> dict[str, 
 
 
 def where_time_goes(measurement: Measurement, table: pd.DataFrame) -> pd.DataFrame:
-    """Mean milliseconds of each kind of request: queue and compute of each model it passes, and the rest.
+    """Return mean milliseconds of each kind of request: queue and compute of each model it passes, and the rest.
 
     A row a kind, a column a stage. The rest is the network, both transports, the client, and in an open loop lag. The
     server's means are of all requests that a model had, so kinds that were run together share them.
@@ -160,13 +158,6 @@ def where_time_goes(measurement: Measurement, table: pd.DataFrame) -> pd.DataFra
 
 
 def errors(measurement: Measurement) -> pd.DataFrame:
-    """Each error that was seen, the most frequent first."""
+    """Return each error that was seen, the most frequent first."""
     failed = measurement.counted.query("error != ''")
     return failed.groupby(["name", "error"]).size().sort_values(ascending=False).rename("count").reset_index()
-
-
-def write_csv(table: pd.DataFrame, path: Path, conditions: Mapping[str, str]) -> None:
-    """The table below its conditions, a comment line each."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(f"# {name}: {value}\n" for name, value in conditions.items())
-        table.to_csv(file, index=False)

@@ -22,7 +22,7 @@ SLICES = 40  # of the run, in its course: enough for a shape, and each still hol
 
 
 def latency_figure(measurement: Measurement, *, objective_ms: float) -> Figure:
-    """Latency at every percentile, on an axis that gives the tail its room."""
+    """Draw latency at every percentile, on an axis that gives the tail its room."""
     figure, axes = plt.subplots(figsize=(8, 4.5))
     answers = measurement.counted.query("error == ''")
     for name, latencies in answers.groupby("name")["latency_ms"]:
@@ -37,7 +37,7 @@ def latency_figure(measurement: Measurement, *, objective_ms: float) -> Figure:
 
 
 def course_figure(measurement: Measurement, *, objective_ms: float) -> Figure:
-    """Load, answers, errors, requests in flight and latency over the time of the run, the warm-up shaded."""
+    """Draw load, answers, errors, requests in flight and latency over the time of the run, the warm-up shaded."""
     requests, window = measurement.requests, measurement.window
     origin_s = requests["due_s"].min()
     due, end = requests["due_s"] - origin_s, requests["due_s"] - origin_s + requests["latency_ms"] / 1000
@@ -71,7 +71,7 @@ def _latency_course(axes: Axes, end: pd.Series, latency_ms: pd.Series, edges: np
 
 
 def stages_figure(stages: pd.DataFrame) -> Figure:
-    """A bar a kind of request, as long as its mean latency, divided into `where_time_goes`."""
+    """Draw a bar a kind of request, as long as its mean latency, divided into `where_time_goes`."""
     figure, axes = plt.subplots(figsize=(8, 1.5 + 0.6 * len(stages)))
     parts = stages.drop(columns="client")
     left = np.zeros(len(parts))

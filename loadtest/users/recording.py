@@ -110,5 +110,5 @@ class Recording:
 
 
 def is_worker(environment: Environment) -> bool:
-    """Whether this process makes requests on behalf of a master."""
+    """Return whether this process makes requests on behalf of a master."""
     return isinstance(environment.runner, WorkerRunner)

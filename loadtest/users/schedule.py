@@ -16,7 +16,7 @@ UsersAt = Callable[[float, int], int]
 
 
 def arrival_times(rate_per_s: float, arrivals: Arrivals, *, start_s: float, random_: random.Random) -> Iterator[float]:
-    """Without end, when each request should leave; the phase is random, so that several users do not tick together.
+    """Yield without end when each request should leave; the phase is random, so that users do not tick together.
 
     "constant" spaces them evenly, "poisson" as independent people would come. Poisson processes of several users add
     up to one of the summed rate.
@@ -28,13 +28,13 @@ def arrival_times(rate_per_s: float, arrivals: Arrivals, *, start_s: float, rand
 
 
 def step(progress: float, peak: int) -> int:
-    """Users after this fraction of the run: equal steps up to the peak."""
+    """Return the users after this fraction of the run: equal steps up to the peak."""
     steps = min(STEPS, peak)
     return peak * (int(progress * steps) + 1) // steps
 
 
 def spike(progress: float, peak: int) -> int:
-    """Users after this fraction of the run: a low load, in the middle third the peak at once, and back."""
+    """Return the users after this fraction of the run: a low load, in the middle third the peak at once, and back."""
     return peak if 1 / 3 <= progress < 2 / 3 else max(1, peak // SPIKE_RATIO)
 
 

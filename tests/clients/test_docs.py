@@ -14,13 +14,14 @@ from contract.spec import Images
 from serving.server import TritonServer
 from tests.clients.material import make_dataset
 from tests.clients.tls import tls_in_front_of
+from tests.photos import photo_with_faces
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "clients.md"
 RECIPES = re.findall(r"^## (\d+)\. .*?```(python|bash)\n(.*?)```", DOCS.read_text(), re.DOTALL | re.MULTILINE)
 
 
-def test_there_are_ten() -> None:
-    assert [number for number, _, _ in RECIPES] == [str(n) for n in range(1, 11)]
+def test_there_are_eleven() -> None:
+    assert [number for number, _, _ in RECIPES] == [str(n) for n in range(1, 12)]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,7 @@ def run(language: str, code: str, folder: Path) -> subprocess.CompletedProcess[s
 def folder(tmp_path: Path, files: list[Path], pictures: Images, certificates: Path) -> Path:
     """What the recipes expect where they are run."""
     shutil.copy(files[1], tmp_path / "face.jpg")
+    photo_with_faces((640, 480), [(40, 60, 260), (420, 90, 160)]).save(tmp_path / "photo.jpg")
     (tmp_path / "faces").mkdir()
     shutil.copy(files[0], tmp_path / "faces" / "good.png")
     (tmp_path / "faces" / "broken.jpg").write_bytes(b"\xff\xd8\xff")

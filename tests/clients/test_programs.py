@@ -36,17 +36,26 @@ def run(program: str, *arguments: object, stdin: bytes = b"") -> subprocess.Comp
 
 
 def test_predict_prints_a_table_for_people(url: str, files: list[Path]) -> None:
-    done = run("predict", *files[:2], "--url", url)
+    done = run("predict", *files[:2], "--crop", "centre", "--url", url)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.decode().splitlines()
-    assert lines[0].split() == ["image", "years", "gender", "emotion"]
+    assert lines[0].split() == ["image", "years", "gender", "emotion", "box"]
     assert [line.split()[0] for line in lines[1:]] == [str(file) for file in files[:2]]
 
 
 def test_predict_reads_folders_globs_and_standard_input(triton_server: TritonServer, files: list[Path]) -> None:
     folder = files[0].parent
     arguments = (folder, folder / "*.png", "-")
-    done = run("predict", *arguments, "--json", "--url", triton_server.grpc_url, stdin=files[3].read_bytes())
+    done = run(
+        "predict",
+        *arguments,
+        "--crop",
+        "centre",
+        "--json",
+        "--url",
+        triton_server.grpc_url,
+        stdin=files[3].read_bytes(),
+    )
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     pngs = [str(file) for file in files if file.suffix == ".png"]
@@ -62,7 +71,7 @@ def test_predict_names_each_image_that_failed_and_answers_the_others(
     text = tmp_path / "[notes].txt"
     text.write_text("not a picture")
     images = (files[0], text, "absent.jpg", files[1])
-    done = run("predict", *images, "--csv", "--wire", wire, "--url", triton_server.http_url)
+    done = run("predict", *images, "--crop", "centre", "--csv", "--wire", wire, "--url", triton_server.http_url)
     assert done.returncode == 1
     rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
     assert [row["image"] for row in rows] == [str(files[0]), str(files[1])]
@@ -77,7 +86,8 @@ def test_predict_draws_the_result_on_a_copy_of_each_picture(
     other = tmp_path / "in" / files[0].name  # the same name in another folder
     other.parent.mkdir()
     Image.open(files[0]).rotate(180).save(other)
-    done = run("predict", files[0], other, "--annotate", tmp_path / "out", "--url", triton_server.grpc_url)
+    options = ("--crop", "centre", "--annotate", tmp_path / "out", "--url", triton_server.grpc_url)
+    done = run("predict", files[0], other, *options)
     assert done.returncode == 0, done.stderr
     drawn = sorted((tmp_path / "out").rglob("*.png"))
     assert len(drawn) == 2
@@ -115,7 +125,7 @@ def test_predict_reads_names_of_any_bytes_and_linked_folders(triton_server: Trit
     Image.new("RGB", (200, 200), "red").save(tmp_path / "real" / name, "PNG")
     (tmp_path / "real" / os.fsdecode(b"bad\xff.png")).write_bytes(b"junk")
     for form in ((), ("--csv",), ("--json",)):
-        arguments = (*form, "--annotate", tmp_path / "out", "--url", triton_server.grpc_url)
+        arguments = (*form, "--crop", "centre", "--annotate", tmp_path / "out", "--url", triton_server.grpc_url)
         done = run("predict", tmp_path / "given", *arguments)
         assert done.returncode == 1, done.stderr
         assert b"Traceback" not in done.stderr
@@ -138,7 +148,7 @@ def test_a_pipe_and_a_device_are_not_waited_for(tmp_path: Path) -> None:
         ([], "no image"),
         (["x.png", "--url", "ftp://x"], "scheme"),
         (["x.png", "--headers-file", "absent.txt"], r"absent\.txt"),
-        ([__file__, "--url", "grpc://127.0.0.1:9", "--retry-for-s", "0"], "not an image"),
+        ([__file__, "--crop", "centre", "--url", "grpc://127.0.0.1:9", "--retry-for-s", "0"], "not an image"),
     ],
 )
 def test_predict_refuses_what_makes_no_sense_in_one_line(arguments: list[str], reason: str) -> None:
@@ -159,7 +169,12 @@ def test_health_tells_versions_and_statistics(url: str) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.decode().splitlines()
     assert lines[0].endswith(": live, ready, answering")
-    assert {line.split("/")[0] for line in lines[2:]} == {"agegendernet", "decode_image", "face_attributes"}
+    assert {line.split("/")[0] for line in lines[2:]} == {
+        "agegendernet",
+        "decode_image",
+        "face_attributes",
+        "photo_attributes",
+    }
 
 
 def test_health_counts_what_was_asked(url: str, pictures: Images) -> None:

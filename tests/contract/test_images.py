@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import subprocess
 import sys
@@ -15,7 +16,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from contract.images import MAX_ENCODED_BYTES, ImageError, canonical, canonical_file, canonical_picture
+from contract.images import (
+    MAX_ENCODED_BYTES,
+    ImageError,
+    canonical,
+    canonical_file,
+    canonical_picture,
+    to_srgb,
+    upright_photo,
+)
+from tests.photos import red_is_blue_profile
 
 ORIENTATION_TAG = 0x0112
 
@@ -59,8 +69,16 @@ def png_header(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize(
     ("format_", "options", "tolerance"),
-    [("PNG", {}, 0), ("BMP", {}, 0), ("WEBP", {"lossless": True}, 0), ("JPEG", {"quality": 95}, 6), ("WEBP", {}, 16)],
-    ids=["PNG", "BMP", "WebP lossless", "JPEG", "WebP lossy"],
+    [
+        ("PNG", {}, 0),
+        ("BMP", {}, 0),
+        ("WEBP", {"lossless": True}, 0),
+        ("JPEG", {"quality": 95}, 6),
+        ("WEBP", {}, 16),
+        ("AVIF", {"quality": 95}, 8),
+        ("HEIF", {"quality": 95}, 8),
+    ],
+    ids=["PNG", "BMP", "WebP lossless", "JPEG", "WebP lossy", "AVIF", "HEIC"],
 )
 def test_each_format_gives_the_same_face(format_: str, options: dict[str, object], tolerance: int) -> None:
     face = canonical(encoded(scene(200, 150), format_, **options))
@@ -119,14 +137,14 @@ def corner(face: np.ndarray, name: str) -> list[int]:
 
 
 @pytest.mark.parametrize("orientation", CORNERS)
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "AVIF", "HEIF"])
 def test_orientation_brings_corners_where_the_standard_says(format_: str, orientation: int) -> None:
     stored = Image.new("RGB", (160, 160), "black")
     stored.paste("red", (0, 0, 80, 80))
     stored.paste("blue", (80, 0, 160, 80))
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = orientation
-    face = canonical(encoded(stored, format_, exif=exif, quality=95))
+    face = canonical(encoded(stored, format_, exif=exif.tobytes(), quality=95))
     top_left, top_right = CORNERS[orientation]
     assert corner(face, top_left) == pytest.approx([255, 0, 0], abs=12)
     assert corner(face, top_right) == pytest.approx([0, 0, 255], abs=12)
@@ -227,6 +245,74 @@ def test_cmyk_is_brought_to_rgb() -> None:
     assert canonical(encoded(ink, "JPEG", quality=95))[64, 64].tolist() == pytest.approx([255, 0, 0], abs=12)
 
 
+# Colour profiles
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "AVIF", "HEIF"])
+def test_colours_are_brought_to_srgb_by_the_profile(format_: str) -> None:
+    red = Image.new("RGB", (140, 140), "red")
+    data = encoded(red, format_, icc_profile=red_is_blue_profile())
+    assert canonical(data)[64, 64].tolist() == pytest.approx([0, 0, 255], abs=4)
+    photo = upright_photo(data)
+    assert photo.getpixel((64, 64)) == pytest.approx((255, 0, 0), abs=4)
+    assert to_srgb(photo).getpixel((64, 64)) == pytest.approx((0, 0, 255), abs=4)
+
+
+def test_a_transparent_picture_keeps_its_profile() -> None:
+    red = Image.new("RGBA", (140, 140), (255, 0, 0, 0))
+    red.paste((255, 0, 0, 255), (0, 70, 140, 140))
+    face = canonical(encoded(red, "PNG", icc_profile=red_is_blue_profile()))
+    assert face[10, 64].tolist() == pytest.approx([255, 255, 255], abs=2)
+    assert face[120, 64].tolist() == pytest.approx([0, 0, 255], abs=2)
+
+
+@pytest.mark.parametrize("profile", [b"no profile", red_is_blue_profile()[:200], bytes(5000)])
+def test_a_broken_profile_does_not_cost_a_whole_picture(profile: bytes) -> None:
+    face = canonical(encoded(scene(150, 150), "PNG", icc_profile=profile))
+    assert np.array_equal(face, expected(scene(150, 150)))
+
+
+def test_a_profile_of_other_pixels_than_the_pictures_is_not_heeded() -> None:
+    grey, inks = scene(150, 150).convert("L"), scene(150, 150).convert("CMYK")
+    profile = red_is_blue_profile()  # of RGB
+    assert np.array_equal(
+        canonical(encoded(inks, "JPEG", icc_profile=profile, quality=95)), canonical(encoded(inks, "JPEG", quality=95))
+    )
+    assert np.ptp(canonical(encoded(grey, "PNG", icc_profile=profile)).astype(int), axis=2).max() <= 1
+
+
+# Photos
+
+
+@pytest.mark.parametrize("orientation", CORNERS)
+@pytest.mark.parametrize("format_", ["JPEG", "HEIF"])
+def test_a_photo_is_whole_and_upright(format_: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = orientation
+    data = encoded(scene(302, 200), format_, exif=exif.tobytes(), quality=95)
+    with Image.open(io.BytesIO(encoded(scene(302, 200), "PNG", exif=exif))) as stored:
+        upright = ImageOps.exif_transpose(stored)
+    photo = upright_photo(data)
+    assert photo.mode == "RGB"
+    assert photo.size == upright.size
+    assert difference(np.asarray(photo), np.asarray(upright)).mean() < 2
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
+def test_a_photo_of_any_mode_is_rgb(mode: str) -> None:
+    photo = upright_photo(encoded(scene(150, 100).convert("RGB").convert(mode), "PNG"))
+    assert photo.mode == "RGB"
+    assert photo.size == (150, 100)
+
+
+def test_a_bad_photo_is_refused_as_a_bad_face_is() -> None:
+    for data in (b"", b"hello", png_header(20_000, 20_000), encoded(scene(8, 8), "PNG")):
+        with pytest.raises(ImageError) as of_face:
+            canonical(data)
+        with pytest.raises(ImageError, match=re.escape(str(of_face.value))):
+            upright_photo(data)
+
+
 # Animations
 
 
@@ -242,7 +328,7 @@ def test_of_an_animation_the_first_frame_counts() -> None:
 def test_a_gif_is_not_accepted() -> None:
     frames = [Image.new("RGB", (140, 140), colour) for colour in ("red", "blue")]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    with pytest.raises(ImageError, match="not an image: no JPEG, PNG, WEBP, BMP header in"):
+    with pytest.raises(ImageError, match="not an image: no JPEG, PNG, WEBP, BMP, AVIF, HEIF header in"):
         canonical(data)
 
 
@@ -256,11 +342,11 @@ def test_nothing_is_refused() -> None:
 
 @pytest.mark.parametrize("data", [b"\0", b"hello", b"%PDF-1.7 ...", b"<html><body>404</body></html>", bytes(5000)])
 def test_what_is_no_image_is_refused(data: bytes) -> None:
-    with pytest.raises(ImageError, match="not an image: no JPEG, PNG, WEBP, BMP header"):
+    with pytest.raises(ImageError, match="not an image: no JPEG, PNG, WEBP, BMP, AVIF, HEIF header"):
         canonical(data)
 
 
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "BMP"])
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "BMP", "AVIF", "HEIF"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_a_truncated_image_is_refused(format_: str, share: float) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 150, 3)).astype(np.uint8))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from contract.images import ImageError, canonical
+from contract.images import ImageError, canonical, upright_photo
 
 # As in a server: there a decoder's warning is a line in the log, not the exception that pytest makes of it.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -37,18 +37,30 @@ VALID = (
     encoded("RGBA", "WEBP", save_all=True, append_images=[Image.new("RGBA", (20, 24))]),
     encoded("RGB", "BMP"),
     encoded("P", "BMP"),
+    encoded("RGB", "AVIF"),
+    encoded("RGB", "HEIF"),
     encoded("RGB", "MPO", save_all=True, append_images=[Image.new("RGB", (20, 24))]),
 )
-SIGNATURES = (b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x20\0\0\0WEBPVP8X", b"BM")
+SIGNATURES = (
+    b"",
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"RIFF\x20\0\0\0WEBPVP8X",
+    b"BM",
+    b"\0\0\0\x1cftypavif",
+    b"\0\0\0\x1cftypheic",
+)
 
 
 def check(data: bytes) -> None:
     try:
         face = canonical(data)
+        photo = upright_photo(data)
     except ImageError:
         return
     assert face.shape == (128, 128, 3)
     assert face.dtype == np.uint8
+    assert photo.mode == "RGB"
 
 
 @pytest.mark.parametrize("data", VALID)

@@ -168,3 +168,14 @@ def test_an_opened_picture_with_a_broken_text_is_an_image_error() -> None:
     data = plain[:-12] + PNG_CHUNKS["compressed text of 1.4 MB"] + plain[-12:]
     with Image.open(io.BytesIO(data)) as picture, pytest.raises(ImageError, match="truncated or corrupt"):
         canonical_picture(picture)
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
+def test_a_file_that_ends_anywhere_is_an_image_error(format_: str) -> None:
+    """Also within the very header that is looked at when Pillow has given up."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, format_, exif=b"Exif\0\0no TIFF")
+    whole = buffer.getvalue()
+    for end in range(1, min(len(whole), 64)):
+        with pytest.raises(ImageError):
+            canonical(whole[:end])

@@ -135,7 +135,7 @@ def test_a_failed_write_keeps_the_old_manifest(write_dataset: WriteDataset) -> N
 
 
 def test_a_missing_manifest_names_the_program_that_makes_one(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"manifest\.csv does not exist; make it with python -m training\.ffhq"):
+    with pytest.raises(ManifestError, match=r"manifest\.csv does not exist; make it with make data"):
         load_samples(tmp_path / "manifest.csv")
 
 

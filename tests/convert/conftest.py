@@ -65,6 +65,12 @@ def lively_checkpoint(faces: Path, seed: int) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
+def rtx_installed() -> None:
+    """Skip where TensorRT-RTX, which builds without a GPU, is not installed; `make test` installs it."""
+    pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed; run make test")
+
+
+@pytest.fixture(scope="session")
 def models(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Models:
     folder = tmp_path_factory.mktemp("models")
     found = Models(folder / "best.safetensors", folder / "model.onnx", folder / "half.onnx")

@@ -1,13 +1,8 @@
-import dataclasses
+import importlib.metadata
 import importlib.util
-import json
-import os
-import re
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import onnx
@@ -15,25 +10,18 @@ import pytest
 import tyro
 from onnx import TensorProto, helper
 
+from contract.repository import EngineManifest, Profile, RepositoryError, file_sha256, read_engine_manifest
 from contract.spec import MAX_BATCH_SIZE
-from convert.build_engine import EngineConfig, describe, interruptible, main, summary
-from convert.engine.manifest import (
-    EngineManifestError,
-    Gpu,
-    GpuError,
-    current_gpu,
-    manifest_path,
-    parse_gpu,
-    read_manifest,
-    write_manifest,
-)
-from convert.engine.options import BuildOptions, BuildOptionsError, Profile, check_profile
+from convert.build_engine import EngineConfig, main, summary
+from convert.engine.layer_types import TypeProof
+from convert.engine.library import Library
+from convert.engine.options import BuildOptions, BuildOptionsError, check_profile
 from convert.engine.precision import PrecisionProof
 from convert.engine.source import SourceModelError, convolution_precisions, precision_of, read_source
+from tests.contract.test_gpu import write_nvidia_smi
 from tests.convert.conftest import Models
 
 PROJECT = Path(__file__).resolve().parents[2]
-STUBS = sorted(PROJECT.parent.glob("shared/tensorrt-stubs/*"))
 CONFIG = PROJECT / "model_repository" / "agegendernet" / "config.pbtxt"
 
 
@@ -130,7 +118,7 @@ def test_a_profile_out_of_order_is_refused() -> None:
 
 def test_a_configuration_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.pbtxt").write_text("max_batch_size: many")
-    with pytest.raises(BuildOptionsError, match="is not a model configuration"):
+    with pytest.raises(RepositoryError, match="is not a model configuration"):
         check_profile(BuildOptions().profile, tmp_path / "config.pbtxt")
     with pytest.raises(BuildOptionsError, match="--model-config"):
         check_profile(BuildOptions().profile, tmp_path / "absent.pbtxt")
@@ -141,133 +129,102 @@ def test_the_builders_settings_are_options_of_the_program() -> None:
     assert config.options == BuildOptions(opt_batch=8, workspace_mib=512, version_compatible=True)
 
 
-# What is written beside the engine
+@pytest.mark.parametrize(
+    ("library", "options", "said"),
+    [
+        ("tensorrt", BuildOptions(compute_capabilities=("8.9",)), "--compute-capabilities is TensorRT-RTX's"),
+        ("tensorrt-rtx", BuildOptions(hardware_compatibility="ampere_plus"), "--hardware-compatibility and"),
+        ("tensorrt-rtx", BuildOptions(version_compatible=True), "are TensorRT's"),
+    ],
+)
+def test_a_setting_that_the_library_does_not_have_is_refused(
+    library: Library, options: BuildOptions, said: str, tmp_path: Path
+) -> None:
+    config = EngineConfig(library, tmp_path / "absent.onnx", model_config=CONFIG, options=options)
+    with pytest.raises(BuildOptionsError, match=said):
+        main(config)
 
-PROOF = PrecisionProof({"fp16": 30, "fp32": 8}, {"fp16": 24}, (), ("node_Conv_25",))
+
+# The program
 
 
-def test_the_manifest_says_what_the_engine_is_bound_to(models: Models, tmp_path: Path) -> None:
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "convert.build_engine", "--model-config", CONFIG, *arguments]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.usefixtures("rtx_installed")
+def test_an_engine_is_built_and_described_without_a_gpu(models: Models, tmp_path: Path) -> None:
     plan = tmp_path / "model.plan"
-    config = EngineConfig(onnx=models.fp16_onnx)
-    manifest = describe(config, "11.2.1.2", Gpu("NVIDIA L4", "8.9"), PROOF)
-    write_manifest(manifest, plan)
-    assert manifest_path(plan).name == "model.plan.json"
-    assert read_manifest(plan) == manifest
-    written = json.loads(manifest_path(plan).read_text())
-    assert written["profile"] == {"min": 1, "opt": 16, "max": MAX_BATCH_SIZE}
-    assert written["compute_capability"] == "8.9"
-    assert written["layer_precisions"] == {"fp16": 30, "fp32": 8}
-    assert re.fullmatch("[0-9a-f]{64}", written["onnx_sha256"])
-
-
-def test_an_engine_without_a_usable_manifest_is_answered_with_the_command(tmp_path: Path) -> None:
-    plan = tmp_path / "model.plan"
-    with pytest.raises(EngineManifestError, match="make engine"):
-        read_manifest(plan)
-    manifest_path(plan).write_text('{"profile": {}}')
-    with pytest.raises(EngineManifestError, match="not an engine's manifest"):
-        read_manifest(plan)
-
-
-def test_the_summary_does_not_hide_what_was_not_proven() -> None:
-    assert summary(PROOF, dict.fromkeys(map(str, range(25)), "fp16")) == (
-        "proven of 25 convolutions: 24 in fp16; the inspector does not name node_Conv_25"
+    done = run("--library", "tensorrt-rtx", "--onnx", models.fp16_onnx, "--out", plan)
+    assert done.returncode == 0, done.stderr
+    assert "convolutions as parsed: 25 fp16; nothing inspected, since no GPU is needed" in done.stdout
+    manifest = read_engine_manifest(plan)
+    assert manifest == EngineManifest(
+        library="tensorrt-rtx",
+        tensorrt_version=importlib.metadata.version("tensorrt-rtx-cu13-libs"),
+        gpu_name="any of these compute capabilities",
+        compute_capability="8.0, 8.6, 8.9, 12.0, 12.1",
+        onnx_sha256=file_sha256(models.fp16_onnx),
+        profile=Profile(1, 16, MAX_BATCH_SIZE),
+        precision="fp16",
+        layer_types=manifest.layer_types,
+        convolution_types={"fp16": 25},
+        layer_precisions={},
+        convolution_precisions={},
+        hardware_compatibility="none",
+        version_compatible=False,
+        built_at=manifest.built_at,
     )
+    assert manifest.layer_types["HALF"] > manifest.layer_types["FLOAT"]
+    assert 10e6 < plan.stat().st_size < 30e6  # 9.4 million weights of two bytes
+    assert {path.name for path in tmp_path.iterdir()} == {"model.plan", "model.plan.json"}
 
 
-@pytest.mark.parametrize("name", ["NVIDIA L4", "NVIDIA GeForce RTX 4090, Founders"])
-def test_the_gpu_is_read_from_nvidia_smis_answer(name: str) -> None:
-    assert parse_gpu(f"{name}, 8.9\n") == Gpu(name, "8.9")
+@pytest.mark.usefixtures("rtx_installed")
+def test_ctrl_c_cancels_the_build_and_leaves_nothing_behind(models: Models, tmp_path: Path) -> None:
+    arguments = ["--library", "tensorrt-rtx", "--onnx", models.onnx, "--precision", "fp32", "--model-config", CONFIG]
+    command = [sys.executable, "-u", "-m", "convert.build_engine", *arguments, "--out", tmp_path / "model.plan"]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(f"building {tmp_path / 'model.plan'} with TensorRT-RTX ")
+        process.send_signal(signal.SIGINT)  # what Ctrl-C does
+        _, messages = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert messages.endswith("interrupted; no engine was written\n")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unexpected_answer_of_nvidia_smi_is_shown() -> None:
-    with pytest.raises(GpuError, match="No devices were found"):
-        parse_gpu("No devices were found\n")
-
-
-def write_nvidia_smi(folder: Path, script: str) -> None:
-    (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
-    (folder / "nvidia-smi").chmod(0o755)
-
-
-def test_the_gpu_asked_about_is_the_one_that_cuda_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_nvidia_smi(tmp_path, 'echo "GPU $1, 9.0"')
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert current_gpu({"CUDA_VISIBLE_DEVICES": "3,1"}).name == "GPU --id=3"
-    assert current_gpu({}).name == "GPU --id=0"
-
-
-def test_a_machine_without_a_gpu_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(GpuError, match="nvidia-smi is not installed"):
-        current_gpu({})
-    write_nvidia_smi(tmp_path, 'echo "No devices were found"; exit 6')
-    with pytest.raises(GpuError, match="No devices were found"):
-        current_gpu({})
-
-
-# The build itself
+@pytest.mark.usefixtures("rtx_installed")
+def test_what_the_library_refuses_is_one_error_and_no_engine(models: Models, tmp_path: Path) -> None:
+    done = run(
+        *("--library", "tensorrt-rtx", "--onnx", models.fp16_onnx, "--out", tmp_path / "model.plan"),
+        *("--compute-capabilities", "9.0"),
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: TensorRT-RTX ")
+    assert "builds for compute capabilities 7.5, 8.0, 8.6, 8.9, 12.0, 12.1, not 9.0" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed")
 def test_without_tensorrt_the_program_says_where_to_build(
     models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_nvidia_smi(tmp_path, 'echo "NVIDIA L4, 8.9"')
+    write_nvidia_smi(tmp_path, "GPU-0, NVIDIA L4, 8.9")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    config = EngineConfig(models.fp16_onnx, "fp16", out=tmp_path / "model.plan", model_config=CONFIG)
-    with pytest.raises(Exception, match="'tensorrt' is not installed; build in the server's container"):
-        main(config)
-    assert not config.out.exists()
+    done = run("--onnx", models.fp16_onnx, "--out", tmp_path / "model.plan")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: the package 'tensorrt' is not installed; build in the server's container with make engine DOCKER=1\n"
+    )
+    assert not (tmp_path / "model.plan").exists()
 
 
 def test_a_wrong_profile_is_found_before_anything_else_is_needed(tmp_path: Path) -> None:
-    config = EngineConfig(tmp_path / "absent.onnx", model_config=CONFIG)
+    config = EngineConfig(onnx=tmp_path / "absent.onnx", model_config=CONFIG, options=BuildOptions(max_batch=8))
     with pytest.raises(BuildOptionsError):
-        main(dataclasses.replace(config, options=BuildOptions(max_batch=8)))
-
-
-def test_ctrl_c_cancels_the_build_and_waits_for_it() -> None:
-    cancelled, ended = threading.Event(), threading.Event()
-
-    def build() -> None:
-        time.sleep(0.2)  # until the main thread waits
-        os.kill(os.getpid(), signal.SIGINT)  # what Ctrl-C does
-        assert cancelled.wait(timeout=10)  # as TensorRT learns of it at its next step
-        ended.set()
-
-    with pytest.raises(KeyboardInterrupt):
-        interruptible(build, cancelled)
-    assert ended.is_set()
-
-
-def test_a_build_that_is_not_interrupted_gives_its_result_or_its_error() -> None:
-    assert interruptible(lambda: 7, threading.Event()) == 7
-    with pytest.raises(ZeroDivisionError):
-        interruptible(lambda: 1 / 0, threading.Event())
-
-
-# TensorRT cannot be installed everywhere: its real signatures stand in for it
-
-
-def check_types(stubs: Path, source: Path, cache: Path) -> str:
-    command = [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={cache}", "--shadow-file"]
-    checked = "convert/engine/builder.py"
-    environment = {**os.environ, "MYPYPATH": str(stubs)}
-    answer = subprocess.run(
-        [*command, checked, str(source), checked], cwd=PROJECT, env=environment, capture_output=True, text=True
-    )
-    return answer.stdout
-
-
-@pytest.mark.skipif(not STUBS, reason="no type stubs of TensorRT beside the project")
-@pytest.mark.parametrize("stubs", STUBS, ids=lambda path: path.name)
-def test_every_call_of_the_builder_fits_tensorrts_signatures(stubs: Path, tmp_path: Path) -> None:
-    builder = PROJECT / "convert" / "engine" / "builder.py"
-    assert "Success" in check_types(stubs, builder, tmp_path / "cache")
-    broken = tmp_path / "builder.py"
-    broken.write_text(builder.read_text().replace("parser.num_errors", "parser.nb_errors"))
-    assert 'has no attribute "nb_errors"' in check_types(stubs, broken, tmp_path / "cache")
+        main(config)
 
 
 def test_building_needs_no_pytorch() -> None:
@@ -275,3 +232,14 @@ def test_building_needs_no_pytorch() -> None:
     code = "import sys, convert.build_engine; print({'torch', 'pandas', 'onnxruntime', 'openvino'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"
+
+
+# What a build with TensorRT adds: the inspector's proof
+
+
+def test_the_summary_does_not_hide_what_was_not_proven() -> None:
+    types = TypeProof({"HALF": 116, "FLOAT": 59}, {"fp16": 25})
+    inspected = PrecisionProof({"fp16": 30, "fp32": 8}, {"fp16": 24}, (), ("node_Conv_25",))
+    assert summary(types, inspected) == (
+        "convolutions as parsed: 25 fp16; as the inspector says: 24 fp16 (it does not name node_Conv_25)"
+    )

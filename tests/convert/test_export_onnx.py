@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import json
 from collections import Counter
@@ -11,7 +12,8 @@ import torch
 
 from contract.spec import EMOTIONS, IMAGE, OUTPUTS, Images
 from convert.export_onnx import ExportError, check_export, export
-from convert.serving_model import ServingModel
+from convert.runtimes import load
+from convert.serving_model import PrecisionError, ServingModel
 from training.network.checkpoint import Checkpoint
 from training.network.model import AgeGenderNet
 
@@ -90,6 +92,44 @@ def test_half_precision_is_in_the_trunk_alone(checkpoint: Checkpoint, images: Im
     assert set(weights["Conv"]) == {half}
     assert weights["Gemm"][single] == 6  # two layers in each of three heads
     assert all(o.type.tensor_type.elem_type == single for o in model.graph.output)
+
+
+def rounded(checkpoint: Checkpoint) -> Checkpoint:
+    """Weights as a released checkpoint has them: numbers of half precision, in float32."""
+    network = copy.deepcopy(checkpoint.network)
+    network.load_state_dict({name: t.half().to(t.dtype) for name, t in network.state_dict().items()})
+    return dataclasses.replace(checkpoint, network=network)
+
+
+def test_weights_stored_in_half_precision_are_those_of_the_checkpoint(
+    checkpoint: Checkpoint, images: Images, exported: Path, tmp_path: Path
+) -> None:
+    path, plain = tmp_path / "stored.onnx", tmp_path / "plain.onnx"
+    export(rounded(checkpoint), path, precision="fp32", images=images, weights="fp16")
+    export(rounded(checkpoint), plain, precision="fp32", images=images)
+    assert path.stat().st_size < 0.52 * exported.stat().st_size
+    graph = onnx.load(path).graph
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    values |= {node.output[0]: values[node.input[0]] for node in graph.node if node.input[0] in values}
+    weights = [values[node.input[1]] for node in graph.node if node.op_type == "Conv"]
+    half = [tensor for tensor in weights if tensor.data_type == onnx.TensorProto.FLOAT16]
+    assert len(half) >= 21  # of 25: the exporter itself widens the smallest
+    trained = [m.weight for m in rounded(checkpoint).network.modules() if isinstance(m, torch.nn.Conv2d)]
+    kept = {onnx.numpy_helper.to_array(tensor).astype(np.float32).tobytes() for tensor in half}
+    assert kept <= {weight.detach().numpy().tobytes() for weight in trained}
+    for runtime in ("onnx", "openvino"):
+        ours, theirs = (load(model, runtime)(images) for model in (path, plain))
+        np.testing.assert_allclose(ours.age, theirs.age, atol=1e-4)
+        np.testing.assert_allclose(ours.gender, theirs.gender, atol=1e-6)
+        np.testing.assert_allclose(ours.emotion, theirs.emotion, atol=1e-6)
+
+
+def test_weights_that_half_precision_would_change_are_refused(
+    checkpoint: Checkpoint, images: Images, tmp_path: Path
+) -> None:
+    with pytest.raises(PrecisionError, match=r"weights of stem\.0 are not exact .* training\.release"):
+        export(checkpoint, tmp_path / "stored.onnx", precision="fp32", images=images, weights="fp16")
+    assert not list(tmp_path.iterdir())
 
 
 def test_exporting_leaves_the_checkpoint_as_it_was(checkpoint: Checkpoint) -> None:

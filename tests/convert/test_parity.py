@@ -1,15 +1,16 @@
 import dataclasses
-import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import tyro
 
+from contract.repository import write_engine_manifest
 from contract.samples import load_samples
 from convert.errors import ModelFileError, RuntimeUnavailableError
 from convert.parity import ParityConfig, compare, contenders, main
 from evaluation.limits import Limits
+from tests.contract.test_repository import MANIFEST
 from tests.convert.conftest import Models
 from tests.convert.test_runtimes import needs_no_tensorrt
 
@@ -56,12 +57,7 @@ def test_a_missing_runtime_is_skipped_only_unless_it_was_asked_for(
 ) -> None:
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"plan")
-    profile = {"min": 1, "opt": 8, "max": 64}
-    names = ("tensorrt_version", "gpu_name", "compute_capability", "onnx_sha256", "hardware_compatibility", "built_at")
-    manifest = dict.fromkeys(names, "") | {"profile": profile, "precision": "fp16", "version_compatible": False}
-    plan.with_name("model.plan.json").write_text(
-        json.dumps(manifest | {"layer_precisions": {}, "convolution_precisions": {}})
-    )
+    write_engine_manifest(dataclasses.replace(MANIFEST, precision="fp16"), plan)
     config = ParityConfig(faces, models.checkpoint, models.onnx, plan=plan)
     table, _ = compare(config, load_samples(faces))
     assert "skipped tensorrt fp16: runtime 'tensorrt' needs 'tensorrt'" in capsys.readouterr().out

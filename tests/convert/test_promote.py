@@ -15,9 +15,9 @@ import tritonclient.grpc as grpc
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
+from contract.repository import engine_manifest_path
 from contract.samples import load_samples
 from contract.spec import DECODE_MODEL_NAME, ENCODED_IMAGE, ENSEMBLE_NAME, IMAGE, MODEL_NAME, Images
-from convert.engine.manifest import manifest_path
 from convert.errors import ModelFileError
 from convert.promote import PromoteConfig, RejectedError, checks_table, promote, roll_back
 from convert.promotion.model_control import ModelControlError, load_version
@@ -48,7 +48,7 @@ def model_folder(tmp_path: Path, models: Models) -> Path:
     """model_repository/agegendernet with one version, as the server gets it."""
     folder = tmp_path / "model_repository" / MODEL_NAME
     source = PROJECT / "model_repository" / MODEL_NAME
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.onnx", "*.plan*", "__pycache__", "[2-9]"))
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("model.onnx", "*.plan*", "__pycache__", "[2-9]"))
     shutil.copyfile(models.onnx, folder / "1" / "model.onnx")
     return folder
 
@@ -132,10 +132,19 @@ def test_a_repository_that_serves_engines_needs_one_of_the_candidate(
         promote(versions, config)
     plan = tmp_path / "model.plan"
     plan.touch()
-    fields = ("tensorrt_version", "gpu_name", "compute_capability", "precision", "hardware_compatibility", "built_at")
+    fields = (
+        "library",
+        "tensorrt_version",
+        "gpu_name",
+        "compute_capability",
+        "precision",
+        "hardware_compatibility",
+        "built_at",
+    )
     values = dict.fromkeys(fields, "") | {"onnx_sha256": "0" * 64, "profile": {"min": 1, "opt": 8, "max": 64}}
-    counts = {"layer_precisions": {}, "convolution_precisions": {}, "version_compatible": False}
-    manifest_path(plan).write_text(json.dumps(values | counts))
+    counts = ("layer_types", "convolution_types", "layer_precisions", "convolution_precisions")
+    values |= {key: {} for key in counts} | {"version_compatible": False}
+    engine_manifest_path(plan).write_text(json.dumps(values))
     with pytest.raises(ModelFileError, match="was not built from"):
         promote(versions, replace(config, plan=plan))
 

@@ -14,6 +14,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ import pandas as pd
 import pytest
 
 from contract.spec import IMAGE, OUTPUTS, TensorSpec
-from serving.server import TritonServer
+from serving.installation import DEFAULT_VENV
+from serving.server import ANY_PORTS, TritonServer
+from tests.clients.tls import make_certificates, tls_in_front_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py"]
@@ -58,6 +61,14 @@ def run(out: Path, environment: dict[str, str], *arguments: object) -> tuple[int
         return process.returncode, output
 
 
+def two_processes() -> tuple[object, ...]:
+    """Options for two workers, whose master listens on a free port of this machine alone."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    return ("--processes", 2, "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port)
+
+
 def table_of(out: Path, name: str = "summary") -> pd.DataFrame:
     return pd.read_csv(out / f"{name}.csv", comment="#", keep_default_na=False)
 
@@ -78,7 +89,7 @@ def test_a_closed_loop_asks_in_all_four_ways_without_an_error(triton_server: Tri
 
 
 def test_two_workers_share_an_open_loop_and_no_request_is_lost(triton_server: TritonServer, tmp_path: Path) -> None:
-    options = ("--users", 2, "--rate", 10, "--run-time", "4s", "--processes", 2, "GrpcTensor")
+    options = ("--users", 2, "--rate", 10, "--run-time", "4s", *two_processes(), "GrpcTensor")
     status, output = run(tmp_path, addresses(triton_server), *options)
     assert status == 0, output
     [row] = table_of(tmp_path).to_dict("records")
@@ -121,6 +132,42 @@ def test_a_spike_brings_more_users_in_its_middle(triton_server: TritonServer, tm
     thirds = pd.cut(due_s - due_s.min(), [-1, 2, 4, 7]).value_counts(sort=False).tolist()
     assert thirds[1] > 2 * thirds[0] > 0
     assert thirds[1] > thirds[2] > 0
+
+
+RESTRICTED = "--http-restricted-api=inference,metadata,statistics,model-config:x-api-key=not-for-the-report"
+
+
+@pytest.fixture(scope="module")
+def guarded_url(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The https:// address of a server that wants a key in a header and a client's certificate; where those lie."""
+    if not DEFAULT_VENV.exists():
+        pytest.skip("the Triton server is not installed; run make setup")
+    folder = tmp_path_factory.mktemp("guarded")
+    make_certificates(folder)
+    (folder / "headers").write_text("X-Api-Key: not-for-the-report\n")
+    options = replace(ANY_PORTS, log=folder / "triton.log", arguments=(RESTRICTED,))
+    with TritonServer(repository, options) as server, tls_in_front_of(server.http_url, folder) as authority:
+        yield f"https://{authority}", folder
+
+
+def test_a_server_that_wants_a_key_and_a_certificate_can_be_load_tested(
+    guarded_url: tuple[str, Path], tmp_path: Path
+) -> None:
+    url, folder = guarded_url
+    names = {"ca-file": "ca.pem", "certificate-file": "client.pem", "key-file": "client.key"}
+    options = [part for option, name in names.items() for part in (f"--{option}", folder / name)]
+    options += ["--users", 2, "--run-time", "3s", "HttpTensor"]
+    environment = {**os.environ, "HTTP_URL": url}
+    status, output = run(tmp_path, environment, "--headers-file", folder / "headers", *two_processes(), *options)
+    assert status == 0, output
+    [row] = table_of(tmp_path).to_dict("records")
+    assert row["count"] > 0
+    assert row["errors"] == 0
+    assert "not-for-the-report" not in output + "".join(path.read_text("latin-1") for path in tmp_path.iterdir())
+    status, output = run(tmp_path, environment, *options)
+    assert status == 1
+    assert f"error: {url}: " in output, "without the header"
+    assert "Traceback" not in output
 
 
 class Invalid(BaseHTTPRequestHandler):

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from contract.spec import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from serving import docker, versions
 from serving.launch import PROJECT, Ports, server_arguments
 
 COMPOSE = (PROJECT / "compose.yaml").read_text()
 PORTS = Ports(18000, 18001, 18002)
+DEFAULT_PORTS = {"HTTP": HTTP_PORT, "GRPC": GRPC_PORT, "METRICS": METRICS_PORT}
 
 
 def arguments() -> list[str]:
@@ -42,7 +44,14 @@ def test_no_other_file_of_the_project_repeats_the_pin() -> None:
             assert f"tritonserver:{versions.TRITON_RELEASE}" not in text, path
 
 
-@pytest.mark.parametrize(("package", "lock"), [("pillow", "triton.txt"), ("onnx", "main.txt"), ("tyro", "main.txt")])
+@pytest.mark.parametrize(
+    ("package", "lock"),
+    [
+        *((name, "triton.txt") for name in ("pillow", "pillow-heif", "openvino", "openvino-telemetry")),
+        ("onnx", "main.txt"),
+        ("tyro", "main.txt"),
+    ],
+)
 def test_packages_of_the_image_are_taken_from_the_lock_files(package: str, lock: str) -> None:
     assert re.search(rf"^{package}==", (PROJECT / "requirements" / lock).read_text(), re.MULTILINE)
     assert package in versions.DOCKERFILE.read_text()
@@ -51,11 +60,12 @@ def test_packages_of_the_image_are_taken_from_the_lock_files(package: str, lock:
 def test_the_server_is_reachable_from_this_machine_only_and_may_not_change_the_repository() -> None:
     command = docker.launch(Path("/somewhere"), arguments(), PORTS).arguments
     published = [argument for argument in command if argument.startswith("--publish")]
-    assert published == [f"--publish=127.0.0.1:1800{n}:800{n}" for n in range(3)]
+    assert published == [f"--publish=127.0.0.1:1800{n}:{port}" for n, port in enumerate(DEFAULT_PORTS.values())]
     assert "--volume=/somewhere:/models:ro" in command
     assert "--model-repository=/models" in command
     assert "--user=1000:1000" in command
     assert "--gpus=all" in command
+    assert "--env=CUDA_VISIBLE_DEVICES" in command  # the choice that the preflight honours
 
 
 def test_compose_describes_the_same_server() -> None:
@@ -68,12 +78,22 @@ def test_compose_describes_the_same_server() -> None:
         "memlock: -1",
         "stack: 67108864",
         "capabilities: [gpu]",
-        *(f"127.0.0.1:${{{name}_PORT:-800{n}}}:800{n}" for n, name in enumerate(("HTTP", "GRPC", "METRICS"))),
+        *(f"127.0.0.1:${{{name}_PORT:-{port}}}:{port}" for name, port in DEFAULT_PORTS.items()),
+        f"http://127.0.0.1:{HTTP_PORT}/v2/health/ready",
+        "environment: [CUDA_VISIBLE_DEVICES, CUDA_DEVICE_ORDER]",
     ):
         assert line in COMPOSE
     served = re.search(r"command: \[(.*)\]", COMPOSE)
     assert served is not None
     assert set(served[1].split(", ")) == {"tritonserver", *arguments()} - {"--log-verbose=0"}
+
+
+def test_makefile_and_dockerfile_have_the_default_ports() -> None:
+    makefile = (PROJECT / "Makefile").read_text()
+    assert dict(re.findall(r"^(HTTP|GRPC|METRICS)_PORT := (\d+)$", makefile, re.MULTILINE)) == {
+        name: str(port) for name, port in DEFAULT_PORTS.items()
+    }
+    assert f"EXPOSE {HTTP_PORT} {GRPC_PORT} {METRICS_PORT}\n" in versions.DOCKERFILE.read_text()
 
 
 def test_a_plan_with_code_of_its_own_is_allowed_only_where_there_is_one() -> None:

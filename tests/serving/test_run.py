@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from contract.repository import copy_with_model
+from contract.spec import MODEL_NAME
 from serving.installation import DEFAULT_VENV
 from serving.launch import PROJECT
 
@@ -70,3 +73,26 @@ def test_what_is_missing_is_one_line_and_status_1(tmp_path: Path) -> None:
     )
     assert ran.returncode == 1
     assert re.fullmatch(r"error: .*is no model repository.*\n", ran.stderr)
+
+
+def test_a_model_from_anywhere_is_served_and_the_repository_left_alone(repository: Path, tmp_path: Path) -> None:
+    model = tmp_path / "mine.onnx"
+    shutil.copy(repository / MODEL_NAME / "1" / "model.onnx", model)
+    empty = copy_with_model(repository, tmp_path / "model_repository", model)
+    (empty / MODEL_NAME / "1" / "model.onnx").unlink()
+    more = ("--model", str(model), "--then", "exit 0")
+    ran = subprocess.run(
+        command(empty, tmp_path / "triton.log", *more), cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert f"serving {model}" in ran.stdout
+    assert not list(empty.rglob("*.onnx"))
+
+
+def test_a_model_that_is_not_there_is_one_line(repository: Path, tmp_path: Path) -> None:
+    ran = subprocess.run(
+        command(repository, tmp_path / "triton.log", "--model", "absent.onnx"),
+        cwd=PROJECT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 1
+    assert ran.stderr == "error: absent.onnx cannot be served: No such file or directory: absent.onnx\n"

@@ -18,7 +18,7 @@ import pytest
 
 from contract.spec import DECODE_MODEL_NAME, MODEL_NAME
 from serving.errors import ServingError, SetupError, StartError
-from serving.installation import DEFAULT_VENV, STUB_NAME, find_installation
+from serving.installation import DEFAULT_VENV, REPOSITORY, STUB_NAME, find_installation
 from serving.launch import LOOPBACK, PROJECT, Ports, server_arguments
 from serving.server import ANY_PORTS, TritonServer
 
@@ -50,6 +50,47 @@ def test_stopping_leaves_no_process_and_frees_the_ports(
     assert survivors(group) == []
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
+
+
+@needs_server
+def test_it_serves_from_a_checkout_whose_name_a_shell_would_take_apart(
+    repository: Path, log: Path, tmp_path: Path, clone_venv: Callable[[dict[str, Path]], Path]
+) -> None:
+    checkout = tmp_path / "Köln a&b; 'c'" / "my $project"
+    for package in ("contract", "serving"):
+        shutil.copytree(PROJECT / package, checkout / package)
+    shutil.copytree(repository, checkout / "model_repository")
+    clone_venv({}).rename(checkout / ".venv-triton")
+    command = (
+        sys.executable,
+        "-m",
+        "serving.run",
+        "--log",
+        log,
+        *(f"--{n}-port=0" for n in ("http", "grpc", "metrics")),
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path), "TRITON_VENV": ""}
+    run = subprocess.run(
+        [*command, "--then=echo served"], cwd=checkout, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.stdout.endswith("served\n"), run.stderr
+    assert not list(tmp_path.glob("agegendernet-server-*")), "the folder that the server ran in"
+
+
+@needs_server
+def test_a_proxy_is_not_asked_for_what_is_on_this_machine(
+    repository: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as proxy:
+        proxy.bind((LOOPBACK, 0))  # not listening: it refuses
+        for name in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"):
+            monkeypatch.setenv(name, f"http://{LOOPBACK}:{proxy.getsockname()[1]}")
+        for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        with TritonServer(repository, replace(ANY_PORTS, log=log)) as server:
+            for url in (server.grpc_url, server.http_url):
+                command = [sys.executable, "-m", "clients.health", "--url", url]
+                subprocess.run(command, cwd=PROJECT, capture_output=True, check=True)
 
 
 @needs_server
@@ -106,7 +147,7 @@ def test_a_missing_repository_is_named(tmp_path: Path, log: Path) -> None:
 
 def test_a_missing_model_is_named_with_the_command_that_makes_it(tmp_path: Path, log: Path) -> None:
     copy = tmp_path / "model_repository"
-    shutil.copytree(PROJECT / "model_repository", copy, ignore=shutil.ignore_patterns("*.onnx"))
+    shutil.copytree(PROJECT / "model_repository", copy, ignore=shutil.ignore_patterns("model.onnx"))
     message = refusal(SetupError, copy, log)
     assert f"{copy}/{MODEL_NAME}/1/model.onnx is missing" in message
     assert "make export" in message
@@ -189,12 +230,13 @@ def test_the_stub_is_placed_once_and_mended_when_it_is_not_the_right_one(
 @needs_server
 def test_the_engines_configuration_is_refused_for_want_of_the_tensorrt_backend_only(tmp_path: Path, log: Path) -> None:
     copy = tmp_path / "model_repository"
-    shutil.copytree(PROJECT / "model_repository", copy, ignore=shutil.ignore_patterns("*.onnx", "*.plan*"))
+    shutil.copytree(PROJECT / "model_repository", copy, ignore=shutil.ignore_patterns("model.onnx", "*.plan*"))
     (copy / MODEL_NAME / "1" / "model.plan").write_bytes(b"never read")
-    arguments = server_arguments(copy, config_name="", model_control=False, verbose=False, exit_timeout_s=5)
-    launch = find_installation().launch(arguments, Ports().chosen())
+    arguments = server_arguments(REPOSITORY, config_name="", model_control=False, verbose=False, exit_timeout_s=5)
+    launch = find_installation().launch(copy, arguments, Ports().chosen())
     with log.open("wb") as output:
-        subprocess.run(launch.arguments, env=launch.environment, cwd=PROJECT, stderr=output, timeout=60, check=False)
+        process = {"env": launch.environment, "cwd": launch.folder, "stderr": output}
+        subprocess.run(launch.arguments, **process, timeout=60, check=False)
     failures = [line for line in log.read_text().splitlines() if re.match(r"E\d{4} ", line) and "Cuda" not in line]
     assert len(failures) == 2
     for failure, model in zip(failures, (f"'{MODEL_NAME}'", "'face_attributes'"), strict=True):

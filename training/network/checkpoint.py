@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from contract.files import replacing
 from contract.program import UserError
@@ -46,7 +46,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
         for name, tensor in checkpoint.network.state_dict().items()
     }
     with replacing(path) as temporary:
-        save_file(tensors, temporary, header)
+        temporary.write_bytes(save(tensors, header))  # save_file would leave a file that others may not read
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

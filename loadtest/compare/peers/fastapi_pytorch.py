@@ -1,6 +1,8 @@
 """FastAPI + PyTorch.
 
-PEER_MODEL=best.safetensors PEER_PORT=8100 .venv-peers/bin/python -m loadtest.compare.peers.fastapi_pytorch
+PEER_MODEL=model.pt2 PEER_PORT=8100 .venv-peers/bin/python -m loadtest.compare.peers.fastapi_pytorch
+
+The model is a program of torch.export, by convert.export_torch. Load no stranger's: PyTorch may unpickle parts of it.
 
 Float32, channels_last, compiled and with weights frozen into the graph; the rest is that of fastapi_onnxruntime. Tried
 in process, two callers of one thread, images/s: eager 85, channels_last 101, compiled too 118, frozen too 149; one
@@ -24,9 +26,8 @@ import uvicorn
 from fastapi import Body, FastAPI
 from pydantic import BaseModel
 
-from convert.serving_model import ServingModel
+from contract.spec import IMAGE
 from loadtest.compare.peers.settings import CORES, Settings, face, model, port
-from training.network.checkpoint import load_checkpoint
 
 SETTINGS = Settings(workers=CORES, concurrency=1, threads=1).or_environment()
 models: dict[str, Any] = {}
@@ -41,10 +42,10 @@ class Answer(BaseModel):
 @torch.no_grad()
 def load() -> Any:
     torch.set_num_threads(SETTINGS.threads)
-    network = ServingModel(load_checkpoint(model())).eval().to(memory_format=torch.channels_last)
+    network = torch.export.load(model()).module().to(memory_format=torch.channels_last)
     loaded = torch.compile(network, options={"freezing": True})
     for _ in range(3):
-        loaded(torch.zeros(1, 128, 128, 3, dtype=torch.uint8))
+        loaded(torch.zeros(1, *IMAGE.dims, dtype=torch.uint8))
     return loaded
 
 

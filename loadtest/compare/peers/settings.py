@@ -30,7 +30,7 @@ class Settings:
     batch_wait_ms: float = 0.0
 
     def or_environment(self) -> Settings:
-        """The same, replaced where the environment says so."""
+        """Return the same, replaced where the environment says so."""
         given = {field.name: os.environ.get(PREFIX + field.name.upper()) for field in fields(self)}
         return replace(
             self, **{name: type(getattr(self, name))(value) for name, value in given.items() if value is not None}
@@ -38,12 +38,12 @@ class Settings:
 
 
 def model() -> Path:
-    """The weights: an ONNX file, or a checkpoint for PyTorch."""
+    """Return the weights: an ONNX file, or for PyTorch one of torch.export."""
     return Path(os.environ[PREFIX + "MODEL"])
 
 
 def port() -> int:
-    """Where to listen for HTTP on the loopback interface."""
+    """Return where to listen for HTTP on the loopback interface."""
     return int(os.environ[PREFIX + "PORT"])
 
 
@@ -52,18 +52,18 @@ def grpc_port() -> int:
 
 
 def open_session(threads: int) -> onnxruntime.InferenceSession:
-    """ONNX Runtime's session of the model; any number of threads may call it at a time."""
+    """Open ONNX Runtime's session of the model; any number of threads may call it at a time."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads  # graph optimisations are all on by default, and its branches are short
     return onnxruntime.InferenceSession(model(), options, providers=["CPUExecutionProvider"])
 
 
 def run(session: onnxruntime.InferenceSession, images: Images) -> tuple[Float32, Float32, Float32]:
-    """uint8 [N, 128, 128, 3] -> age [N, 1] in years, gender [N, 1] and emotion [N, 8] as probabilities."""
+    """Infer uint8 [N, 128, 128, 3] -> age [N, 1] in years, gender [N, 1] and emotion [N, 8] as probabilities."""
     age, gender, emotion = session.run(OUTPUT_NAMES, {IMAGE.name: images})
     return age, gender, emotion
 
 
 def face(body: bytes) -> Images:
-    """The raw body of a request as the canonical image, uint8 [128, 128, 3]."""
+    """Read the raw body of a request as the canonical image, uint8 [128, 128, 3]."""
     return np.frombuffer(body, np.uint8).reshape(IMAGE.dims)

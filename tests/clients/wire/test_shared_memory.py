@@ -15,7 +15,7 @@ from tritonclient.grpc import InferenceServerClient
 
 from clients import FaceAttributesClient, SharedMemoryWarning
 from clients.wire import shared_memory
-from clients.wire.shared_memory import BYTES, DIRECTORY, SLOTS, Region, remove_dead_regions
+from clients.wire.shared_memory import BYTES, DIRECTORY, SLOTS, Region, region_prefix, remove_dead_regions
 from contract.spec import MODEL_NAME, Images
 from serving.server import TritonServer
 
@@ -25,15 +25,17 @@ def regions_known_to(server: TritonServer) -> set[str]:
         return set(client.get_system_shared_memory_status().regions)
 
 
-def files_of_ours() -> set[str]:
-    return {path.name for path in DIRECTORY.iterdir() if path.name.startswith(f"{MODEL_NAME}-")}
+def files_of(server: TritonServer) -> set[str]:
+    """Regions for this server: other programs on the machine may have regions for theirs."""
+    prefixes = [region_prefix(url.partition("://")[2]) for url in (server.grpc_url, server.http_url)]
+    return {path.name for path in DIRECTORY.iterdir() if path.name.startswith(tuple(prefixes))}
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(triton_server: TritonServer) -> Iterator[None]:
-    files, regions = files_of_ours(), regions_known_to(triton_server)
+    files, regions = files_of(triton_server), regions_known_to(triton_server)
     yield
-    assert files_of_ours() == files
+    assert files_of(triton_server) == files
     assert regions_known_to(triton_server) == regions
 
 
@@ -59,13 +61,13 @@ def test_the_server_reads_the_region_while_the_client_is_open(triton_server: Tri
 
 
 def test_threads_that_start_together_make_one_region(triton_server: TritonServer, pictures: Images) -> None:
-    before = files_of_ours()
+    before = files_of(triton_server)
     with (
         FaceAttributesClient(triton_server.grpc_url, timeout_s=60, shared_memory=True) as client,
         ThreadPoolExecutor(16) as pool,
     ):
         list(pool.map(lambda _: client.infer(pictures[:1]), range(16)))
-        assert len(files_of_ours() - before) == 1
+        assert len(files_of(triton_server) - before) == 1
 
 
 def triton_images(server: TritonServer) -> int:
@@ -97,7 +99,7 @@ time.sleep(600)
     with FaceAttributesClient(triton_server.grpc_url, timeout_s=60, shared_memory=True) as client:
         client.infer(pictures[:1])
         assert left not in regions_known_to(triton_server)
-        assert left not in files_of_ours()
+        assert left not in files_of(triton_server)
 
 
 def test_a_server_that_cannot_see_the_region_is_warned_about_once_and_answers(

@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 
 from contract.spec import EMOTIONS, Images, Predictions
+from convert import export_torch, runtimes
 from loadtest.compare.__main__ import check_answers
-from loadtest.compare.contestants import OURS, CompareConfig, Contestant, contestants_of, repository_with
+from loadtest.compare.contestants import OURS, CompareConfig, Contestant, contestants_of
 from loadtest.compare.endpoints import TritonEndpoint, TritonHttpEndpoint, check_json_answer
 from loadtest.compare.peer_server import DEFAULT_VENV, PEERS, PeerError, PeerServer
-from loadtest.compare.report import best_peer, medians, ratios, read_measurements, write_report
-from loadtest.users.measurement import write_csv
-from serving.launch import Ports
+from loadtest.compare.report import KEY, best_peer, ratios, write_report
+from loadtest.table import medians, read_table, write_table
+from serving.launch import PROJECT, Ports
 from serving.server import TritonServer
 
 FASTAPI, LITSERVE, PYTORCH = "FastAPI + ONNX Runtime", "LitServe + ONNX Runtime", "FastAPI + PyTorch"
@@ -51,21 +52,21 @@ def measurements() -> pd.DataFrame:
 
 
 def test_the_best_peer_is_chosen_by_the_median(measurements: pd.DataFrame) -> None:
-    best = best_peer(medians(measurements), "FP32")
+    best = best_peer(medians(measurements, KEY), "FP32")
     assert best is not None
     assert (best["server"], best["images_per_s"]) == (FASTAPI, 80)
 
 
 def test_a_peer_with_errors_is_not_the_best(measurements: pd.DataFrame) -> None:
     measurements.loc[measurements["server"] == FASTAPI, "errors"] = 1
-    best = best_peer(medians(measurements), "FP32")
+    best = best_peer(medians(measurements, KEY), "FP32")
     assert best is not None
     assert best["server"] == LITSERVE
-    assert best_peer(medians(measurements), "INT8") is None
+    assert best_peer(medians(measurements, KEY), "INT8") is None
 
 
 def test_ratios_are_of_medians_over_grpc_at_sixteen_in_flight(measurements: pd.DataFrame) -> None:
-    found = {ratio.what: ratio for ratio in ratios(medians(measurements))}
+    found = {ratio.what: ratio for ratio in ratios(medians(measurements, KEY))}
     assert [ratio.value for ratio in found.values()] == [100 / 80, 2.0, 5.0, 8.0]
     assert [ratio.goal for ratio in found.values()] == [1.0, 1.1, 3.2, 5.0]
     fp32, int8, *others = found.values()
@@ -76,19 +77,19 @@ def test_ratios_are_of_medians_over_grpc_at_sixteen_in_flight(measurements: pd.D
 
 def test_no_goal_is_reached_with_errors_of_ours(measurements: pd.DataFrame) -> None:
     measurements.loc[measurements["server"] == OURS, "errors"] = 1
-    assert not any(ratio.reached for ratio in ratios(medians(measurements)))
+    assert not any(ratio.reached for ratio in ratios(medians(measurements, KEY)))
 
 
 def test_without_int8_only_the_ratio_of_fp32_is_left(measurements: pd.DataFrame) -> None:
     fp32 = measurements[measurements["precision"] == "FP32"]
-    assert [ratio.what for ratio in ratios(medians(fp32))] == ["FP32 served / best peer at FP32"]
+    assert [ratio.what for ratio in ratios(medians(fp32, KEY))] == ["FP32 served / best peer at FP32"]
 
 
 def test_the_report_states_conditions_ratios_and_every_server_and_can_be_made_again(
     measurements: pd.DataFrame, tmp_path: Path
 ) -> None:
-    write_csv(measurements, tmp_path / "measurements.csv", CONDITIONS)
-    read, conditions = read_measurements(tmp_path / "measurements.csv")
+    write_table(measurements, tmp_path / "measurements.csv", CONDITIONS)
+    read, conditions = read_table(tmp_path / "measurements.csv")
     assert conditions == CONDITIONS
     text = write_report(read, tmp_path, conditions)
     assert text == (tmp_path / "report.md").read_text()
@@ -103,16 +104,16 @@ def test_the_report_states_conditions_ratios_and_every_server_and_can_be_made_ag
 
 
 def test_ours_comes_first_and_each_server_gets_the_weights_that_it_loads(tmp_path: Path) -> None:
-    names = ("fp32.onnx", "best.safetensors", "int8.onnx", "ort.onnx")
-    fp32, checkpoint, int8, ort = (tmp_path / name for name in names)
-    found = contestants_of(CompareConfig(fp32=fp32, checkpoint=checkpoint, int8=int8), ort)
+    names = ("fp32.onnx", "model.pt2", "int8.onnx", "ort.onnx")
+    fp32, pytorch, int8, ort = (tmp_path / name for name in names)
+    found = contestants_of(CompareConfig(fp32=fp32, pytorch=pytorch, int8=int8), ort)
     assert found[0] == Contestant(OURS, "FP32", fp32)
     given = {(c.server, c.precision): c.model for c in found}
-    assert given[PYTORCH, "FP32"] == checkpoint
+    assert given[PYTORCH, "FP32"] == pytorch
     assert (PYTORCH, "INT8") not in given
     assert given[OURS, "INT8"] == int8
     assert {given[name, "INT8"] for name in PEERS if name != PYTORCH} == {ort}
-    few = contestants_of(CompareConfig(fp32=fp32, checkpoint=checkpoint, only=(FASTAPI,)), None)
+    few = contestants_of(CompareConfig(fp32=fp32, pytorch=pytorch, only=(FASTAPI,)), None)
     assert [c.server for c in few] == [OURS, FASTAPI]
 
 
@@ -185,14 +186,6 @@ def test_json_that_is_no_answer_is_an_error(body: bytes) -> None:
         check_json_answer(body)
 
 
-def test_a_repository_copy_serves_the_given_file(repository: Path, tmp_path: Path) -> None:
-    model = tmp_path / "int8.onnx"
-    model.write_bytes(b"weights")
-    copy = repository_with(model, repository, tmp_path / "copy")
-    assert (copy / "agegendernet" / "1" / "model.onnx").read_bytes() == b"weights"
-    assert (copy / "agegendernet" / "configs" / "cpu.pbtxt").exists()
-
-
 def test_ours_answers_the_same_over_both_protocols(triton_server: TritonServer, noise: Images) -> None:
     grpc, http = TritonEndpoint(triton_server.grpc_url), TritonHttpEndpoint(triton_server.http_url)
     expected, given = grpc.predict(noise[:3]), http.predict(noise[:3])
@@ -218,3 +211,15 @@ def test_a_peer_answers_as_ours_and_leaves_nothing_behind(
         assert not load.errors
     with pytest.raises(ConnectionError):
         server.endpoint.predict(noise[:1])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1000)  # compiling takes a quiet machine seconds and a busy one minutes
+def test_the_pytorch_peer_serves_an_exported_file_without_the_code_that_made_it(noise: Images, tmp_path: Path) -> None:
+    if not DEFAULT_VENV.exists():
+        pytest.skip("the peers are not installed; run make .venv-peers/installed")
+    weights = PROJECT / "weights" / "agegendernet-128.safetensors"
+    export_torch.main(export_torch.ExportTorchConfig(weights, tmp_path / "model.pt2"))
+    with PeerServer(PEERS[PYTORCH], tmp_path / "model.pt2", tmp_path / "peer.log", start_timeout_s=900) as server:
+        given = server.endpoint.predict(noise[:2])
+    check_answers(Contestant(PYTORCH, "FP32", weights), runtimes.load(weights, "torch")(noise[:2]), given)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from loadtest.sweep.choice import choose, describe, medians, varied
+from loadtest.sweep.choice import choose, describe, swept, varied
 from loadtest.sweep.plot import sweep_figure
-from loadtest.sweep.table import SweepError
+from loadtest.sweep.rows import SweepError
 from loadtest.users.plots import save
 
 KEY = ("model", "queue_delay_us", "instances", "in_flight", "round")
@@ -28,7 +28,7 @@ def table() -> pd.DataFrame:
         for (delay, load), (throughput, p99, errors) in POINTS.items()
         for number in (1, 2, 3)  # one round is far off, which a median bears
     ]
-    return medians(pd.DataFrame(rows, columns=[*KEY, "images_per_s", "p50_ms", "p99_ms", "errors"]), KEY)
+    return swept(pd.DataFrame(rows, columns=[*KEY, "images_per_s", "p50_ms", "p99_ms", "errors"]), KEY)
 
 
 def point(row: pd.Series) -> tuple[str, int]:
