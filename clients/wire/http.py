@@ -122,9 +122,7 @@ class AsyncHttpTransport:
         """Close the pool where one was opened."""
         if session := self._session.opened:
             await session.close()
-            await asyncio.sleep(
-                0
-            )  # connections of unfinished calls end in the loop's next round, which may be its last
+            await asyncio.sleep(0)  # what calls left unfinished ends in the loop's next round, which may be its last
 
     def _open_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(

@@ -39,8 +39,10 @@ def main(url: str, memory: str, kind: str) -> None:
     if (child := os.fork()) == 0:
         found, say = CALLS, None
         try:
-            found = wrong(infer, pictures, ages, [index % 4 for index in range(CALLS)])
-            close()
+            try:
+                found = wrong(infer, pictures, ages, [index % 4 for index in range(CALLS)])
+            finally:
+                close()
         except BaseException as error:
             say = repr(error)
         os.write(1, f"child {found} {say or ''}\n".encode())
