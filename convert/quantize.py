@@ -48,6 +48,7 @@ class QuantizeConfig:
     out: Path | None = None  # by default model.int8.onnx beside the FP32 model
     # The file for OpenVINO is also what python -m convert.build_engine takes; ONNX Runtime is slow with it.
     target: Annotated[Target, tyro.conf.arg(name="for")] = "openvino"
+    tensorrt: bool = True  # judge the form that TensorRT gets, too; without it the engine's build refuses the file
     check_only: bool = False  # compare the file that is there
     calibration: tyro.conf.OmitArgPrefixes[CalibrationOptions] = field(default_factory=CalibrationOptions)
     limits: Limits = INT8
@@ -72,6 +73,7 @@ def quantize(config: QuantizeConfig) -> onnx.ModelProto:
     properties = {p.key: p.value for p in source.metadata_props}
     made = asdict(config.calibration) | {
         "for": config.target,
+        "judged_for_tensorrt": config.target == "openvino" and config.tensorrt,
         "faces": len(faces),
         "datasets": [manifest.parent.name for manifest in config.manifest],
         "source_sha256": file_sha256(config.onnx),
@@ -93,7 +95,7 @@ def check_int8(config: QuantizeConfig, int8: Path) -> None:
         )
     reference = load(config.onnx, "openvino")
     alike = (_SERVED, _WITHOUT_VNNI) if config.target == "openvino" else None
-    with _candidates(config.target, int8) as candidates:
+    with _candidates(config, int8) as candidates:
         table, failures = gate(reference, candidates, config.manifest, config.limits, alike=alike)
     if config.report is not None:
         with replacing(config.report) as temporary:
@@ -103,25 +105,24 @@ def check_int8(config: QuantizeConfig, int8: Path) -> None:
 
 
 @contextmanager
-def _candidates(target: Target, int8: Path) -> Iterator[dict[str, Predict]]:
+def _candidates(config: QuantizeConfig, int8: Path) -> Iterator[dict[str, Predict]]:
     """Yield the file where it is served.
 
-    What OpenVINO serves is also judged in the arithmetic of older processors, and as TensorRT gets it, with half the
-    steps and in half precision. ONNX Runtime's arithmetic is this machine's alone: nothing but the proof speaks for
-    others.
+    What OpenVINO serves is also judged in the arithmetic of older processors and, unless that is left out, as TensorRT
+    gets it, with half the steps and in half precision. ONNX Runtime's arithmetic is this machine's alone: nothing but
+    the proof speaks for others.
     """
-    if target == "onnxruntime":
+    if config.target == "onnxruntime":
         yield {"int8 in onnxruntime": load(int8, "onnx")}
         return
     served = load(int8, "openvino")
     with TemporaryDirectory() as folder, without_vnni(int8) as served_elsewhere:
-        parsed = Path(folder, "parsed.onnx")
-        onnx.save(for_tensorrt(onnx.load(int8)), parsed)
-        yield {
-            _SERVED: served,
-            _WITHOUT_VNNI: served_elsewhere,
-            "int8 as TensorRT gets it": load(parsed, "openvino"),
-        }
+        candidates = {_SERVED: served, _WITHOUT_VNNI: served_elsewhere}
+        if config.tensorrt:
+            parsed = Path(folder, "parsed.onnx")
+            onnx.save(for_tensorrt(onnx.load(int8)), parsed)
+            candidates["int8 as TensorRT gets it"] = load(parsed, "openvino")
+        yield candidates
 
 
 def main(config: QuantizeConfig) -> None:

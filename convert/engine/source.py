@@ -5,6 +5,7 @@ TensorRT takes precision from the graph alone, so the graph is where to find out
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -42,7 +43,18 @@ def read_source(path: Path, precision: Precision) -> dict[str, str]:
             f"{path} computes in {found}, not in {precision}: TensorRT takes the precision from the graph. Export it "
             f"with python -m convert.export_onnx --precision {precision}, or build with --precision {found}"
         )
+    if precision == "int8" and not _judged_for_tensorrt(model):
+        raise SourceModelError(
+            f"{path} was not judged as TensorRT gets it, with half the steps; make one that is with "
+            "python -m convert.quantize --tensorrt"
+        )
     return convolutions
+
+
+def _judged_for_tensorrt(model: ModelProto) -> bool:
+    """Whether the quantization's own account, where there is one, says so."""
+    made = next((entry.value for entry in model.metadata_props if entry.key == "quantization"), "{}")
+    return bool(json.loads(made).get("judged_for_tensorrt", True))
 
 
 def check_contract(model: ModelProto) -> None:

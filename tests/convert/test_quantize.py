@@ -370,3 +370,14 @@ def test_a_float_model_reaches_tensorrt_as_it_is(models: Models) -> None:
 def test_the_file_for_onnxruntime_is_refused_for_tensorrt(for_onnxruntime: Path) -> None:
     with pytest.raises(SourceModelError, match="without --for onnxruntime"):
         signed(onnx.load(for_onnxruntime))
+
+
+def test_a_file_that_is_not_judged_for_tensorrt_is_no_source_of_an_engine(
+    int8: Path, config: QuantizeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read_source(int8, "int8")
+    served_only = replace(config, tensorrt=False, out=tmp_path / "served.onnx")
+    main(served_only)
+    assert "as TensorRT gets it" not in capsys.readouterr().out
+    with pytest.raises(SourceModelError, match="not judged as TensorRT gets it"):
+        read_source(tmp_path / "served.onnx", "int8")

@@ -185,12 +185,13 @@ class Invalid(BaseHTTPRequestHandler):
         self._reply(replies.get(self.path, {}))
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        asked = json.loads(body[: int(self.headers["Inference-Header-Content-Length"])])
         Invalid.asked += 1
         value, emotions = (float("nan"), 8) if Invalid.asked % 2 else (0.5, 7)
         sizes = {t.name: emotions if t.name == "emotion" else 1 for t in OUTPUTS}
         tensors = [{"name": n, "datatype": "FP32", "shape": [1, k], "data": [value] * k} for n, k in sizes.items()]
-        self._reply({"model_name": "agegendernet", "model_version": "1", "outputs": tensors})
+        self._reply({"model_name": "agegendernet", "model_version": "1", "id": asked["id"], "outputs": tensors})
 
     def _reply(self, fields: dict[str, Any]) -> None:
         body = json.dumps(fields).encode()

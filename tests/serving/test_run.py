@@ -86,7 +86,7 @@ def test_a_model_from_anywhere_is_served_and_the_repository_left_alone(repositor
     )
     assert ran.returncode == 0, ran.stderr
     assert f"serving {model}" in ran.stdout
-    assert not list(empty.rglob("*.onnx"))
+    assert not list(empty.rglob("model.onnx"))
 
 
 def test_a_model_that_is_not_there_is_one_line(repository: Path, tmp_path: Path) -> None:

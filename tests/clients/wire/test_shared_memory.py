@@ -35,7 +35,7 @@ def files_of(server: TritonServer) -> set[str]:
 def nothing_is_left_behind(triton_server: TritonServer) -> Iterator[None]:
     files, regions = files_of(triton_server), regions_known_to(triton_server)
     yield
-    assert files_of(triton_server) == files
+    assert files_of(triton_server) <= files  # one that an earlier test left may have gone
     assert regions_known_to(triton_server) == regions
 
 
