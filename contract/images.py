@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,33 +68,37 @@ def _decode(data: bytes, convert: Callable[[Image.Image], _Decoded]) -> _Decoded
     try:
         return _open(data, convert)
     except ImageError as error:
-        if isinstance(error, UnfitImageError) or isinstance(error.__cause__, OSError):
-            raise  # pixels, and so as broken in what follows; decoding them again would only take as long again
+        if isinstance(error, UnfitImageError) or _is_of_pixels(error.__cause__):
+            raise  # decoding them again would only take as long again
         for pixels in without_metadata(data):
             with suppress(ImageError):
                 return _open(pixels, convert)
         raise
 
 
+def _is_of_pixels(cause: BaseException | None) -> bool:
+    """Tell whether Pillow found the pixels broken, rather than what is said of them."""
+    return isinstance(cause, OSError) and not isinstance(cause, UnidentifiedImageError)
+
+
 def _open(data: bytes, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
-    with _errors_of_decoders(f"{len(data):,} bytes"), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-        _check_header(picture)
-        return convert(picture)
-
-
-@contextmanager
-def _errors_of_decoders(what: str) -> Iterator[None]:
-    """Raise ImageError for whatever a decoder raises."""
     try:
-        yield
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            _check_header(picture)
+            return convert(picture)
     except ImageError:
         raise
-    except UnidentifiedImageError:
-        raise ImageError(f"not an image: no {', '.join(FORMATS)} header in {what}") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # an exception under -W error
-        raise UnfitImageError(f"the image has more than {MAX_PIXELS:,} pixels; send a smaller one") from None
-    except Exception as error:  # decoders of hostile bytes raise OSError, SyntaxError, struct.error, IndexError, ...
-        raise ImageError(f"the image is truncated or corrupt: {error}") from error
+    except Exception as error:
+        raise _image_error(error, f"{len(data):,} bytes") from error
+
+
+def _image_error(error: Exception, what: str) -> ImageError:
+    """Whatever a decoder raises: of hostile bytes that is OSError, SyntaxError, struct.error, IndexError, ..."""
+    if isinstance(error, UnidentifiedImageError):
+        return ImageError(f"not an image: no {', '.join(FORMATS)} header in {what}")
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):  # an exception under -W error
+        return UnfitImageError(f"the image has more than {MAX_PIXELS:,} pixels; send a smaller one")
+    return ImageError(f"the image is truncated or corrupt: {error}")
 
 
 def canonical_file(path: Path) -> CanonicalImage:
@@ -118,9 +122,13 @@ def upright_picture(picture: Image.Image) -> Image.Image:
 
 
 def _converted(picture: Image.Image, convert: Callable[[Image.Image], _Decoded]) -> _Decoded:
-    with _errors_of_decoders("the opened picture"):
+    try:  # no context manager: it would cost a hundredth of a whole `predict`
         _check_header(picture)
         return convert(picture)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise _image_error(error, "the opened picture") from error
 
 
 def _to_canonical(picture: Image.Image) -> CanonicalImage:

@@ -242,7 +242,7 @@ class Counting(GrpcTransport):
 def test_an_evaluation_keeps_the_server_busy(triton_server: TritonServer, pictures: Images, tmp_path: Path) -> None:
     samples = load_samples(make_dataset(tmp_path, np.concatenate([pictures] * 30)))
     transport = Counting(Endpoint.at(triton_server.grpc_url, timeout_s=60))
-    with FaceAttributesClient(triton_server.grpc_url, transport=transport) as client:
+    with FaceAttributesClient(triton_server.grpc_url, timeout_s=60, transport=transport) as client:
         client.infer(pictures[:1])
         transport.seconds.clear()
         evaluate(client.infer_stream, samples, batch_size=4)
