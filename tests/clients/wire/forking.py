@@ -1,6 +1,6 @@
-"""Use a client before a fork, then ask in the parent and in a child at once: prints how many answers were another's.
+"""Use a client before a fork, then ask in the parent and in children at once: prints how many answers were another's.
 
-python -m tests.clients.wire.forking URL shared_memory|plain sync|async
+python -m tests.clients.wire.forking URL shared_memory|plain idle|busy|async
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from clients import AsyncFaceAttributesClient, FaceAttributesClient
 from contract.spec import Images
 from tests.clients.material import make_pictures
 
-CALLS = 60
+CALLS = 30
+CHILDREN = 3
 Infer = Callable[[Images], float]
 
 
@@ -28,28 +29,35 @@ def main(url: str, memory: str, kind: str) -> None:
     with FaceAttributesClient(url, timeout_s=60) as client:
         ages = [float(client.infer(picture[None]).age[0]) for picture in pictures]
     assert np.ptp(ages) > 0.1, "the pictures cannot be told apart"
-    infer, close = synchronous(url, options) if kind == "sync" else asynchronous(url, options)
+    infer, close = synchronous(url, options) if kind != "async" else asynchronous(url, options)
     assert wrong(infer, pictures, ages, [0, 1]) == 0
     # Forked while other threads are in the midst of calls, as in any server that forks late.
     busy = [threading.Thread(target=wrong, args=(infer, pictures, ages, [7] * 20), daemon=True) for _ in range(2)]
-    if kind == "sync":
+    if kind == "busy":
         for thread in busy:
             thread.start()
         time.sleep(0.02)
-    if (child := os.fork()) == 0:
-        found, say = CALLS, None
-        try:
+    start = time.monotonic() + 1  # all at once: what they share, they use at the same moment
+    children = []
+    for _ in range(CHILDREN):
+        if (pid := os.fork()) == 0:
+            found, say = CALLS, ""
             try:
-                found = wrong(infer, pictures, ages, [index % 4 for index in range(CALLS)])
-            finally:
-                close()
-        except BaseException as error:
-            say = repr(error)
-        os.write(1, f"child {found} {say or ''}\n".encode())
-        os._exit(0)
+                time.sleep(max(0.0, start - time.monotonic()))
+                try:
+                    found = wrong(infer, pictures, ages, [index % 4 for index in range(CALLS)])
+                finally:
+                    close()
+            except BaseException as error:
+                say = repr(error)
+            os.write(1, f"child {found} {say}\n".encode())
+            os._exit(0)
+        children.append(pid)
+    time.sleep(max(0.0, start - time.monotonic()))
     found = wrong(infer, pictures, ages, [4 + index % 4 for index in range(CALLS)])
-    os.waitpid(child, 0)
-    found += wrong(infer, pictures, ages, [0, 1, 2, 3])  # what the child gave up was its own
+    for pid in children:
+        os.waitpid(pid, 0)
+    found += wrong(infer, pictures, ages, [0, 1, 2, 3])  # what the children gave up was their own
     close()
     print("parent", found, flush=True)
 
