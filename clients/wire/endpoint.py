@@ -1,4 +1,4 @@
-"""Where a server is and how to reach it: address, deadline, headers, TLS files. No I/O."""
+"""Where a server is and how to reach it: address, deadline, headers, TLS files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from clients.errors import InvalidInput
+from contract.headers import local_headers
 from contract.spec import GRPC_PORT, HTTP_PORT
 
 SCHEMES = ("grpc", "grpcs", "http", "https")
@@ -31,7 +32,7 @@ class Endpoint:
     scheme: str
     authority: str  # host:port
     timeout_s: float
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    given_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     tls: Tls = field(default_factory=Tls)
     compress: bool = False
 
@@ -52,6 +53,11 @@ class Endpoint:
         return cls(
             scheme, authority, timeout_s, _sendable(headers or {}), _matching_tls(scheme, tls or Tls()), compress
         )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return what goes with a request now: what was given, and the key of a server of this user on this machine."""
+        return {**local_headers(self.authority), **self.given_headers}
 
     @property
     def url(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
-from contract.headers import HeadersError, read_headers
+from contract.headers import HeadersError, local_headers, read_headers
 from contract.spec import GRPC_PORT, MODEL_NAME
 
 _OPTIONS = [("grpc.enable_http_proxy", 0)]  # as in clients: the address given is the one connected to
@@ -29,7 +29,7 @@ def load_version(url: str, number: int, *, headers_file: Path | None = None, tim
     if not separator or scheme not in _SCHEMES:
         raise ModelControlError(f"{url} is not a gRPC address of the server, such as grpc://127.0.0.1:{GRPC_PORT}")
     try:
-        headers = read_headers(headers_file) if headers_file else None
+        headers = read_headers(headers_file) if headers_file else local_headers(address)
     except HeadersError as error:
         raise ModelControlError(str(error)) from error
     with grpc.InferenceServerClient(address, ssl=_SCHEMES[scheme], channel_args=_OPTIONS) as client:

@@ -191,7 +191,7 @@ def traffic(server: TritonServer, image: Images) -> Iterator[Traffic]:
         with grpc.InferenceServerClient(server.grpc_url.removeprefix("grpc://")) as client:
             while not stop.is_set():
                 try:
-                    result = client.infer(model, [request], client_timeout=30)
+                    result = client.infer(model, [request], client_timeout=30, headers=server.headers)
                     age = float(result.as_numpy("age")[0, 0])
                     found.answers.append((model, result.get_response().model_version, age))
                 except InferenceServerException as error:
