@@ -67,8 +67,11 @@ def _says_ready(url: str) -> bool:
     try:
         with _DIRECT.open(url, timeout=5.0) as answer:
             return bool(answer.status == HTTPStatus.OK)
-    except OSError:  # refused, timed out, or not ready (an HTTPError)
-        return False
+    except HTTPError as not_ready:
+        not_ready.close()
+    except OSError:  # refused or timed out
+        pass
+    return False
 
 
 def _infer_once(http_url: str, name: str, headers: Mapping[str, str], timeout_s: float) -> None:
@@ -81,7 +84,8 @@ def _infer_once(http_url: str, name: str, headers: Mapping[str, str], timeout_s:
             content = answer.read()
             described_bytes = int(answer.headers.get(_JSON_BYTES, len(content)))  # left out where no tensor has a byte
     except HTTPError as error:
-        message = error.read(1000).decode(errors="replace")
+        with error:
+            message = error.read(1000).decode(errors="replace")
         kind = BusyError if _BUSY in message else StartError
         raise kind(f"model {name!r} does not answer: {message}") from error
     except TimeoutError as error:

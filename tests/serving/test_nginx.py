@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import socket
 import ssl
@@ -72,8 +73,9 @@ def front(triton_server: TritonServer, tmp_path_factory: pytest.TempPathFactory)
         text = text.replace(old, new)
     temporary = "".join(f"{k}_temp_path {folder / k};\n" for k in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     main = folder / "nginx.conf"
+    user = "user root; " if os.geteuid() == 0 else ""  # whom the folder belongs to
     main.write_text(
-        f"daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1;\n"
+        f"{user}daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1;\n"
         f"events {{}}\nhttp {{ access_log off; {temporary}{text} }}\n"
     )
     process = subprocess.Popen([str(NGINX), "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(main)])
