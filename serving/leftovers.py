@@ -21,6 +21,13 @@ def shared_memory_prefix(grpc_port: int) -> str:
     return f"agegendernet_{os.getpid()}_{grpc_port}_"
 
 
+def close_shared_memory(grpc_port: int) -> None:
+    """Take a server's shared memory, in which faces lie, from others' sight: its backend does not heed the umask."""
+    for path in _SHARED_MEMORY.glob(f"{shared_memory_prefix(grpc_port)}*"):
+        with suppress(OSError):  # of a model that is unloaded at this moment
+            path.chmod(0o600)
+
+
 def temporary_folder(purpose: str) -> Path:
     """Make a folder that is removed by the next server's start if this program is killed."""
     return Path(mkdtemp(prefix=f"agegendernet-{purpose}-{os.getpid()}-"))

@@ -23,7 +23,7 @@ from contract.repository import copy_with_model
 from serving.errors import ServingError, SetupError, StartError
 from serving.guard import LOOK_EVERY_S
 from serving.leftovers import temporary_folder
-from serving.log import reason_in, rotate
+from serving.log import reason_in
 from serving.server import ServerOptions, TritonServer, wait_for
 
 PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0)  # before each start again; after the last of them it gives up
@@ -82,7 +82,7 @@ def _first_fault(server: TritonServer) -> str:
     guard = server.guard()
     try:
         while (fault := guard.fault()) is None:
-            rotate(server.options.log)
+            server.tidy()
             time.sleep(LOOK_EVERY_S)
         return fault
     finally:

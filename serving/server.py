@@ -24,9 +24,9 @@ from serving.errors import SetupError, StartError
 from serving.guard import Guard
 from serving.installation import DEFAULT_VENV, REPOSITORY, Installation, find_installation
 from serving.launch import Launch, Ports, raise_open_files_limit, server_arguments
-from serving.leftovers import remove_leftovers
+from serving.leftovers import close_shared_memory, remove_leftovers
 from serving.lock import Lock, withdraw
-from serving.log import open_log, reason_in
+from serving.log import open_log, reason_in, rotate
 from serving.preflight import check_engines, server_compute_capabilities
 from serving.readiness import check_models, is_ready
 from serving.versions import TENSORRT_VERSION
@@ -114,16 +114,22 @@ class TritonServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in a terminal is ours to handle, and stragglers can be ended together
-                umask=0o077,  # faces lie in the shared memory of the Python backend
+                umask=0o077,
             )
         try:
             self._leave_key()
             self._wait_until_ready()
+            close_shared_memory(self._ports.grpc)
             if self._lock:
                 self._lock.hide(self.pid)
         except BaseException:
             self.stop()
             raise
+
+    def tidy(self) -> None:
+        """Keep what a running server makes small and private; to be called again and again. Raises OSError."""
+        close_shared_memory(self._ports.grpc)
+        rotate(self.options.log)
 
     def guard(self) -> Guard:
         """Return a watcher of the running server."""
