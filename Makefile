@@ -41,9 +41,10 @@ SERVE := $(PY) -m serving.run --repository $(REPOSITORY) $(if $(SERVED),--model 
 
 # They would send the packages elsewhere, or other packages here.
 unexport PIP_USER PIP_TARGET PIP_PREFIX PYTHONPATH PYTHONHOME
-# uv keeps its cache below HOME.
+# uv keeps its cache below HOME, and a server its key.
 ifeq ($(shell { test -w "$$HOME/.cache" || test -w "$$HOME"; } && echo writable),)
 export UV_CACHE_DIR := $(CURDIR)/.venv-uv/cache
+export AGEGENDERNET_KEYS := $(CURDIR)/.venv-uv/keys
 endif
 
 .DEFAULT_GOAL := help
@@ -200,7 +201,7 @@ COMPILE := $(UV) pip compile --quiet --universal --fork-strategy fewest --python
 
 lock: .venv-uv/installed ## pin requirements/*.in anew, with hashes
 	for name in uv main triton peers rtx; do $(COMPILE) --upgrade requirements/$$name.in --output-file requirements/$$name.txt; done
-	for name in runtimes base; do $(COMPILE) --constraint requirements/main.txt requirements/$$name.in --output-file requirements/$$name.txt; done
+	for name in runtimes base builder; do $(COMPILE) --constraint requirements/main.txt requirements/$$name.in --output-file requirements/$$name.txt; done
 
 clean: ## remove runs, demo data and caches; environments, other data and exported models stay
 	rm -rf runs data/demo .mypy_cache .ruff_cache .pytest_cache

@@ -21,7 +21,7 @@ from contract.repository import engine_manifest_path, file_sha256, read_engine_m
 from contract.samples import Protocol, Role, Samples, load_samples
 from contract.spec import MODEL_NAME
 from convert.errors import ModelFileError
-from convert.promotion.model_control import ModelControlError, load_version
+from convert.promotion.model_control import ModelControlError, OutcomeUnknownError, load_version
 from convert.promotion.versions import ModelVersions, check_highest_is_served
 from convert.runtimes import Runtime, load
 from evaluation.agreement import Check, agree, excesses
@@ -90,8 +90,9 @@ def promote(versions: ModelVersions, config: PromoteConfig) -> str:
     versions.install(number, files=files, texts=texts)
     try:
         return f"version {number} replaces version {replaced}; {_switch(config, number)}"
-    except ModelControlError:
+    except ModelControlError as error:
         versions.retire(number)
+        _switch_back(config, error, replaced)
         raise
 
 
@@ -101,8 +102,9 @@ def roll_back(versions: ModelVersions, config: PromoteConfig) -> str:
     kept = versions.retire(latest)
     try:
         return f"version {previous} again, version {latest} is kept as {kept}; {_switch(config, previous)}"
-    except ModelControlError:
+    except ModelControlError as error:
         versions.restore(latest)
+        _switch_back(config, error, latest)
         raise
 
 
@@ -166,6 +168,19 @@ def _switch(config: PromoteConfig, number: int) -> str:
     return f"the server at {config.url} serves it after {seconds:.1f} s"
 
 
+def _switch_back(config: PromoteConfig, error: ModelControlError, number: int) -> None:
+    """Have the server load what the repository has again, where it may have loaded something else."""
+    if not isinstance(error, OutcomeUnknownError):
+        return
+    try:
+        _switch(config, number)
+    except ModelControlError as again:
+        raise ModelControlError(
+            f"{error}; the repository is back at version {number}, but a server that still runs may serve another: "
+            f"start it again (it could not be told: {again})"
+        ) from again
+
+
 def _record(
     config: PromoteConfig, files: dict[str, Path], replaced: int, comparisons: list[Comparison]
 ) -> dict[str, Any]:
@@ -193,8 +208,9 @@ def _markdown(record: dict[str, Any], comparisons: list[Comparison]) -> str:
 
 def main(config: PromoteConfig) -> None:
     versions = ModelVersions(config.model)
-    check_highest_is_served(config.model)
-    print(roll_back(versions, config) if config.rollback else promote(versions, config))
+    with versions.locked():
+        check_highest_is_served(config.model)
+        print(roll_back(versions, config) if config.rollback else promote(versions, config))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from contract import program
 from contract.spec import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from serving.errors import SetupError
 from serving.launch import LOOPBACK, PROJECT, Launch, Ports
+from serving.lock import KEY_VARIABLE
 from serving.versions import DOCKERFILE, TRITON_RELEASE
 
 Stage = Literal["server", "builder"]
@@ -25,6 +26,7 @@ GPUS = (
     "--env=CUDA_VISIBLE_DEVICES",
     "--env=CUDA_DEVICE_ORDER",
 )  # of which CUDA takes the caller's choice
+CONTAINER_PROGRAM = ("python3", "-m", "serving.container")  # which adds the lock and watches the server
 SHM_SIZE = "1gb"  # the Python backend passes images through it; Docker's 64 MB hold one batch
 
 
@@ -41,22 +43,26 @@ def build(stage: Stage) -> None:
         raise SetupError(f"docker build ended with status {status}; its messages are above")
 
 
-def launch(repository: Path, arguments: list[str], ports: Ports, *, version_compatible: bool = False) -> Launch:
-    """Return how to start the server's container. `arguments` name the repository MODELS."""
+def launch(
+    repository: Path, arguments: list[str], ports: Ports, *, key: str, version_compatible: bool = False
+) -> Launch:
+    """Return how to start the server's container, `arguments` naming the repository MODELS; an empty key is no lock."""
     name = f"agegendernet-{os.getpid()}-{ports.grpc}"
     if version_compatible:  # such a plan brings code of its own, which the backend runs only if told so
         arguments = [*arguments, "--backend-config=tensorrt,version-compatible=true"]
     published = zip((ports.http, ports.grpc, ports.metrics), (HTTP_PORT, GRPC_PORT, METRICS_PORT), strict=True)
     command = (
-        *("docker", "run", "--rm", f"--name={name}", *GPUS, f"--shm-size={SHM_SIZE}"),
+        *("docker", "run", "--rm", "--init", f"--name={name}", *GPUS, f"--shm-size={SHM_SIZE}"),
+        f"--env={KEY_VARIABLE}",  # taken from our environment, unlike arguments unseen by other users
         *("--ulimit=memlock=-1", "--ulimit=stack=67108864"),  # pinned memory, and what Triton's documentation asks for
         *(f"--publish={LOOPBACK}:{port}:{inside}" for port, inside in published),
         "--user=1000:1000",
         f"--volume={repository.absolute()}:{MODELS}:ro",
         image("server"),
-        *("tritonserver", *arguments),
+        *CONTAINER_PROGRAM,
+        *arguments,
     )
-    return Launch(command, dict(os.environ), cleanup=(("docker", "rm", "--force", name),))
+    return Launch(command, {**os.environ, KEY_VARIABLE: key}, cleanup=(("docker", "rm", "--force", name),))
 
 
 def build_engine(arguments: list[str]) -> int:

@@ -3,7 +3,9 @@
 ServingError
 ├── SetupError        something the server needs is missing
 ├── PreflightError    the server could not load an engine; a line for each reason
-└── StartError        the server was started and did not come up
+└── StartError        the server was started and did not come up, or fell ill
+    ├── NoAnswerError a model gave no answer in time
+    └── BusyError     a model refused, because it has too much to do
 """
 
 from __future__ import annotations
@@ -24,4 +26,12 @@ class PreflightError(ServingError):
 
 
 class StartError(ServingError):
-    """The server ended, or answered wrongly, before it was ready."""
+    """The server ended, or a model answers wrongly or not at all."""
+
+
+class NoAnswerError(StartError):
+    """A model gave no answer in time: it hangs, or has much to do."""
+
+
+class BusyError(StartError):
+    """A model refused because it has too much to do, so it is alive."""

@@ -12,11 +12,11 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 
 from contract.files import replacing
 from serving.errors import SetupError
 from serving.launch import LOOPBACK, PROJECT, Launch, Ports
+from serving.supervision.leftovers import shared_memory_prefix, temporary_folder
 
 DEFAULT_VENV = Path(os.environ.get("TRITON_VENV") or PROJECT / ".venv-triton")
 REPOSITORY, BACKENDS = Path("repository"), Path("backends")  # their names in the folder that the server runs in
@@ -49,7 +49,7 @@ class Installation:
             for name, port in (("http", ports.http), ("grpc", ports.grpc), ("metrics", ports.metrics))
             for part, value in (("address", LOOPBACK), ("port", port))
         ]
-        regions = f"agegendernet_{os.getpid()}_{ports.grpc}_"  # a server that is killed leaves its shared memory behind
+        regions = shared_memory_prefix(ports.grpc)  # a server that is killed leaves its shared memory behind
         command = (
             *(str(self.binary), f"--backend-directory={BACKENDS}", *arguments, *listening),
             f"--backend-config=python,shm-region-prefix-name={regions}",
@@ -67,7 +67,7 @@ class Installation:
         The backend starts each model by a line for a shell, in which every path stands as it is given to the server: a
         space would take it apart, and what follows an "&" would be run. So it is given these names and no others.
         """
-        folder = Path(mkdtemp(prefix="agegendernet-server-"))
+        folder = temporary_folder("server")
         (folder / REPOSITORY).symlink_to(repository.absolute())
         (folder / BACKENDS).symlink_to(self.backends)
         (folder / "contract").symlink_to(PROJECT / "contract")  # models look for it where they run, not in PYTHONPATH

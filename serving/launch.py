@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from serving.errors import SetupError
 
 LOOPBACK = "127.0.0.1"
+MIN_OPEN_FILES = 1024  # below, a few hundred idle connections would leave the server without a descriptor to accept one
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -79,3 +81,14 @@ def server_arguments(
     if model_control:
         arguments += ["--model-control-mode=explicit", "--load-model=*"]
     return arguments
+
+
+def raise_open_files_limit() -> None:
+    """Let what is started here open as many files as the system allows. Raises SetupError where these are too few."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < MIN_OPEN_FILES:
+        raise SetupError(
+            f"only {hard} files may be open at a time, and each connection is one; allow {MIN_OPEN_FILES} or more with "
+            "ulimit -n, or LimitNOFILE= of systemd"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

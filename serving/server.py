@@ -7,12 +7,12 @@ with TritonServer(Path("model_repository")) as server:
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,10 +21,14 @@ from contract.repository import CPU_CONFIG_NAME, ONNX_NAME, model_config_path, s
 from contract.spec import GRPC_PORT, HTTP_PORT, METRICS_PORT, MODEL_NAME
 from serving import docker
 from serving.errors import SetupError, StartError
-from serving.installation import DEFAULT_VENV, REPOSITORY, find_installation
-from serving.launch import Launch, Ports, server_arguments
+from serving.installation import DEFAULT_VENV, REPOSITORY, Installation, find_installation
+from serving.launch import Launch, Ports, raise_open_files_limit, server_arguments
+from serving.lock import Lock, withdraw
 from serving.preflight import check_engines, server_compute_capabilities
-from serving.readiness import is_ready, warm_up
+from serving.readiness import check_models, is_ready
+from serving.supervision.guard import Guard
+from serving.supervision.leftovers import close_shared_memory, remove_leftovers
+from serving.supervision.log import open_log, reason_in, rotate
 from serving.versions import TENSORRT_VERSION
 
 
@@ -37,6 +41,7 @@ class ServerOptions:
     metrics_port: int = METRICS_PORT
     log: Path = Path("runs/serve/triton.log")
     verbose: bool = False  # the server logs every request
+    open: bool = False  # no key: whoever reaches a port, such as a web page in a browser here, may do anything
     explicit_models: bool = False  # load and unload models by request only, as promotion does
     docker: bool = False  # the GPU server: Triton's container on the engine, instead of the CPU server of `venv`
     arguments: tuple[str, ...] = ()  # further options of tritonserver, as they are; paths in them must be absolute
@@ -61,6 +66,7 @@ class TritonServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._cleanup: tuple[tuple[str, ...], ...] = ()
         self._ports = Ports(options.http_port, options.grpc_port, options.metrics_port)
+        self._lock = None if options.open else Lock()
 
     @property
     def http_url(self) -> str:
@@ -73,6 +79,11 @@ class TritonServer:
     @property
     def metrics_url(self) -> str:
         return self._ports.metrics_url
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return what opens the server on either protocol; the clients of this project find it by themselves here."""
+        return self._lock.headers if self._lock else {}
 
     @property
     def pid(self) -> int:
@@ -89,10 +100,11 @@ class TritonServer:
         self.stop()
 
     def start(self) -> None:
-        """Start the server and wait until every model has answered."""
+        """Start the server and wait until every model has answered; again at the same ports and with the same key."""
+        raise_open_files_limit()
+        remove_leftovers()
         launch = self._container() if self.options.docker else self._local()
-        self.options.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.options.log.open("wb") as log:
+        with open_log(self.options.log) as log:
             self._cleanup = launch.cleanup
             self._process = subprocess.Popen(
                 launch.arguments,
@@ -102,12 +114,26 @@ class TritonServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in a terminal is ours to handle, and stragglers can be ended together
+                umask=0o077,
             )
         try:
+            self._leave_key()
             self._wait_until_ready()
+            close_shared_memory(self._ports.grpc)
+            if self._lock:
+                self._lock.hide(self.pid)
         except BaseException:
             self.stop()
             raise
+
+    def tidy(self) -> None:
+        """Keep what a running server makes small and private; to be called again and again. Raises OSError."""
+        close_shared_memory(self._ports.grpc)
+        rotate(self.options.log)
+
+    def guard(self) -> Guard:
+        """Return a watcher of the running server."""
+        return Guard(self.pid, self.http_url, self.headers, models_may_go=self.options.explicit_models)
 
     def wait(self) -> int:
         """Block until the server ends by itself; its exit status."""
@@ -124,11 +150,15 @@ class TritonServer:
                 process.wait(self.options.stop_timeout_s + 5)
         finally:  # also when a second Ctrl-C comes meanwhile
             self._end(process)
+            if self._lock:
+                for port in (self._ports.http, self._ports.grpc):
+                    withdraw(port)
 
     def kill(self) -> None:
-        """End it as a crash would, with kill -9."""
-        process, self._process = self._running(), None
-        self._end(process)
+        """End it as a crash would, with kill -9; one that does not run needs none."""
+        process, self._process = self._process, None
+        if process is not None:
+            self._end(process)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):
@@ -145,8 +175,12 @@ class TritonServer:
     def _local(self) -> Launch:
         """The server of .venv-triton, on the CPU."""
         _check_repository(self.repository)
-        installation = find_installation(self.options.venv)
-        return installation.launch(self.repository, self._arguments(REPOSITORY, CPU_CONFIG_NAME), self._choose_ports())
+        arguments = self._arguments(REPOSITORY, CPU_CONFIG_NAME) + (self._lock.arguments if self._lock else [])
+        return self._installation.launch(self.repository, arguments, self._choose_ports())
+
+    @cached_property
+    def _installation(self) -> Installation:
+        return find_installation(self.options.venv)
 
     def _container(self) -> Launch:
         """Triton's container, on the engine."""
@@ -160,6 +194,7 @@ class TritonServer:
             self.repository,
             self._arguments(docker.MODELS, ""),
             self._choose_ports(),
+            key=self._lock.key if self._lock else "",
             version_compatible=any(engine.manifest.version_compatible for engine in engines),
         )
 
@@ -174,18 +209,25 @@ class TritonServer:
         return [*arguments, *self.options.arguments]
 
     def _choose_ports(self) -> Ports:
-        self._ports = Ports(self.options.http_port, self.options.grpc_port, self.options.metrics_port).chosen()
+        self._ports = self._ports.chosen()
         return self._ports
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.options.start_timeout_s
         while not is_ready(self.http_url):
             if (status := self._running().poll()) is not None:
-                raise StartError(f"the server ended with status {status}: {_reason(self.options.log)}")
+                raise StartError(f"the server ended with status {status}: {reason_in(self.options.log)}")
             if time.monotonic() > deadline:
-                raise StartError(f"not ready after {self.options.start_timeout_s:.0f} s: {_reason(self.options.log)}")
+                raise StartError(f"not ready after {self.options.start_timeout_s:.0f} s: {reason_in(self.options.log)}")
             time.sleep(0.02)
-        warm_up(self.grpc_url)
+        check_models(self.http_url, self.headers)
+
+    def _leave_key(self) -> None:
+        for port in (self._ports.http, self._ports.grpc):
+            if self._lock:
+                self._lock.publish(port)
+            else:
+                withdraw(port)  # of a server that was killed
 
 
 def wait_for(process: subprocess.Popen[bytes]) -> int:
@@ -204,12 +246,3 @@ def _check_repository(repository: Path) -> None:
         raise SetupError(f"{repository} is no model repository: it has no {MODEL_NAME}/config.pbtxt")
     if not (model := served_version(repository / MODEL_NAME) / ONNX_NAME).exists():
         raise SetupError(f"{model} is missing; make it with make export")
-
-
-def _reason(log: Path) -> str:
-    """The server's own words: its error lines, or the last line where it had none."""
-    lines = log.read_text(errors="replace").splitlines()
-    errors = [line.partition("] ")[2].strip(' "') for line in lines if re.match(r"E\d{4} ", line)]
-    errors = [error for error in errors if "cuda" not in error.lower()]  # said by every start without a GPU
-    first = (errors or lines[-1:] or ["it said nothing"])[0].replace("\\n", " ")  # the others follow from it
-    return f"{' '.join(first.split())} (all of it: {log})"

@@ -1,4 +1,4 @@
-"""Where a server is and how to reach it: address, time, headers, TLS files. No I/O."""
+"""Where a server is and how to reach it: address, time, headers, TLS files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from clients.calls import Call
 from clients.errors import DeadlineExceeded, InvalidInput
+from contract.headers import local_headers
 from contract.spec import GRPC_PORT, HTTP_PORT
 
 SCHEMES = ("grpc", "grpcs", "http", "https")
@@ -33,7 +34,7 @@ class Endpoint:
     scheme: str
     authority: str  # host:port
     timeout_s: float
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    given_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     tls: Tls = field(default_factory=Tls)
     compress: bool = False
 
@@ -54,6 +55,11 @@ class Endpoint:
         return cls(
             scheme, authority, timeout_s, _sendable(headers or {}), _matching_tls(scheme, tls or Tls()), compress
         )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return what goes with a request now: what was given, and the key of a server of this user on this machine."""
+        return {**local_headers(self.authority), **self.given_headers}
 
     @property
     def url(self) -> str:

@@ -6,8 +6,11 @@ never given twice: what was rolled back stays beside the versions, under a name 
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +29,22 @@ class ModelVersions:
     """Versions in a model's folder, such as model_repository/agegendernet."""
 
     folder: Path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other promotions of this model out, until the process ends at the latest. Raises VersionError."""
+        try:
+            descriptor = os.open(self.folder, os.O_RDONLY)
+        except OSError as error:
+            raise VersionError(f"{self.folder} cannot be read ({error.strerror}); name the model's folder") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise VersionError(f"another promotion of {self.folder} is under way; wait for its end") from None
+            yield
+        finally:
+            os.close(descriptor)
 
     def numbers(self) -> list[int]:
         """List them in order."""

@@ -13,6 +13,7 @@ import numpy as np
 import tritonclient.grpc
 from tritonclient.utils import InferenceServerException
 
+from contract.headers import local_headers
 from contract.spec import EMOTIONS, IMAGE, MODEL_NAME, OUTPUTS, Images, Predictions
 from loadtest.generator.closed_loop import Load, grpc_load, http_load
 from loadtest.generator.connections import GRPC_OPTIONS
@@ -47,8 +48,9 @@ class TritonEndpoint(Endpoint):
     protocol = "gRPC tensor"
 
     def predict(self, faces: Images) -> Predictions:
-        with tritonclient.grpc.InferenceServerClient(urlsplit(self.url).netloc, channel_args=GRPC_OPTIONS) as client:
-            return Predictions.concatenate(_ask(client, face) for face in faces)
+        authority = urlsplit(self.url).netloc
+        with tritonclient.grpc.InferenceServerClient(authority, channel_args=GRPC_OPTIONS) as client:
+            return Predictions.concatenate(_ask(client, local_headers(authority), face) for face in faces)
 
     def load(self, faces: Images, *, in_flight: int, seconds: float, warm_up_s: float) -> Load:
         return grpc_load(self.url, faces, in_flight=in_flight, seconds=seconds, warm_up_s=warm_up_s)
@@ -114,7 +116,7 @@ def _post(url: str, body: bytes, headers: dict[str, str]) -> bytes:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT_S)
     try:
-        connection.request("POST", parts.path, body, headers)
+        connection.request("POST", parts.path, body, {**local_headers(parts.netloc), **headers})
         answer = connection.getresponse()
         content = answer.read()
     finally:
@@ -124,10 +126,10 @@ def _post(url: str, body: bytes, headers: dict[str, str]) -> bytes:
     return content
 
 
-def _ask(client: tritonclient.grpc.InferenceServerClient, face: np.ndarray) -> Predictions:
+def _ask(client: tritonclient.grpc.InferenceServerClient, headers: dict[str, str], face: np.ndarray) -> Predictions:
     tensor = tritonclient.grpc.InferInput(IMAGE.name, [1, *IMAGE.dims], IMAGE.dtype).set_data_from_numpy(face[None])
     try:
-        result = client.infer(MODEL_NAME, [tensor], client_timeout=TIMEOUT_S)
+        result = client.infer(MODEL_NAME, [tensor], client_timeout=TIMEOUT_S, headers=headers)
     except InferenceServerException as error:
         if error.status() in ("StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND"):  # or listens, but has no model yet
             raise ConnectionError(str(error)) from error

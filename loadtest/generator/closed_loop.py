@@ -23,6 +23,7 @@ import numpy as np
 import tritonclient.grpc
 from numpy.typing import NDArray
 
+from contract.headers import local_headers
 from contract.program import UserError
 from contract.spec import Images, check_images
 from loadtest.generator.connections import GRPC_OPTIONS
@@ -125,6 +126,7 @@ def http_load(
     module, found there by its name. Raises LoadError where nothing can be measured.
     """
     authority, path = _authority(url, "http"), urlsplit(url).path or "/"
+    headers = {**local_headers(authority), **headers}
     lines = [f"POST {path} HTTP/1.1", f"Host: {authority}", *(f"{name}: {value}" for name, value in headers.items())]
     return _run(
         authority,
@@ -187,11 +189,12 @@ def _placed_in_shared_memory(authority: str, faces: Images) -> Iterator[list[byt
     try:
         np.ndarray(faces.shape, np.uint8, region.buf)[:] = faces
         with tritonclient.grpc.InferenceServerClient(authority, channel_args=GRPC_OPTIONS) as server:
-            server.register_system_shared_memory(region.name, f"/{region.name}", faces.nbytes)
+            key = local_headers(authority)
+            server.register_system_shared_memory(region.name, f"/{region.name}", faces.nbytes, headers=key)
             try:
                 yield [shared_request(region.name, face.nbytes, n * face.nbytes) for n, face in enumerate(faces)]
             finally:
-                server.unregister_system_shared_memory(region.name)
+                server.unregister_system_shared_memory(region.name, headers=key)
     finally:
         region.close()
         region.unlink()

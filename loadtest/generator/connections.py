@@ -8,6 +8,8 @@ from typing import Protocol, cast
 import grpc
 from geventhttpclient.response import HTTPResponse
 
+from contract.headers import local_headers
+
 TIMEOUT_S = 60.0  # of one request: it is then an error, rather than a load that never ends
 RECEIVE_BYTES = 65536
 GRPC_OPTIONS = [
@@ -65,6 +67,7 @@ class GrpcConnection:
         options = [*GRPC_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
         self._channel = grpc.insecure_channel(authority, options)
         self._call = self._channel.unary_unary(method, None, None)  # bytes in, bytes out: serialized already
+        self._metadata = key_metadata(authority)
 
     def close(self) -> None:
         self._channel.close()
@@ -72,9 +75,14 @@ class GrpcConnection:
     def ask(self, request: bytes) -> bytes:
         """Send a serialized message; return the one that comes back."""
         try:
-            return cast(bytes, self._call(request, timeout=TIMEOUT_S))
+            return cast(bytes, self._call(request, timeout=TIMEOUT_S, metadata=self._metadata))
         except grpc.RpcError as error:
             raise OSError(grpc_error(error)) from error
+
+
+def key_metadata(authority: str) -> tuple[tuple[str, str], ...]:
+    """Return what opens a locked server of this user on this machine."""
+    return tuple(local_headers(authority).items())
 
 
 def grpc_error(error: grpc.RpcError) -> str:

@@ -28,6 +28,7 @@ from loadtest.generator.connections import (
     GrpcConnection,
     HttpConnection,
     grpc_error,
+    key_metadata,
 )
 
 Check = Callable[[bytes], None]
@@ -80,8 +81,8 @@ class Record:
 def grpc_open(job: Job, payloads: Sequence[bytes], check: Check) -> Record:
     """Send at evenly spaced times whatever the answers do; latency counts from those times."""
     with grpc.insecure_channel(job.authority, GRPC_OPTIONS) as channel:
-        call = channel.unary_unary(GRPC_METHOD, None, None)
-        check(call(payloads[0], timeout=TIMEOUT_S))
+        call, metadata = channel.unary_unary(GRPC_METHOD, None, None), key_metadata(job.authority)
+        check(call(payloads[0], timeout=TIMEOUT_S, metadata=metadata))
         record, finished = _record(job), threading.Semaphore(0)
         watch = threading.Thread(target=record.sleep_through)
         watch.start()
@@ -95,7 +96,7 @@ def grpc_open(job: Job, payloads: Sequence[bytes], check: Check) -> Record:
         for number, payload in zip(range(count), cycle(payloads), strict=False):
             due_s = first_s + number / (job.rate_per_s or 1.0)
             time.sleep(max(0.0, due_s - time.perf_counter()))
-            call.future(payload, timeout=TIMEOUT_S).add_done_callback(
+            call.future(payload, timeout=TIMEOUT_S, metadata=metadata).add_done_callback(
                 lambda answer, due_s=due_s: receive(answer, due_s)
             )
         for _ in range(count):
@@ -117,14 +118,14 @@ def _grpc_error(answer: grpc.Future, check: Check) -> str | None:
 def grpc_closed(job: Job, payloads: list[bytes], check: Check) -> Record:
     """Have each answer's callback send the next request: two thirds of what a thread for each in flight costs."""
     with grpc.insecure_channel(job.authority, GRPC_OPTIONS) as channel:
-        call = channel.unary_unary(GRPC_METHOD, None, None)
-        check(call(payloads[0], timeout=TIMEOUT_S))
+        call, metadata = channel.unary_unary(GRPC_METHOD, None, None), key_metadata(job.authority)
+        check(call(payloads[0], timeout=TIMEOUT_S, metadata=metadata))
         record, finished = _record(job), threading.Semaphore(0)
 
         def send(turn: Iterator[bytes]) -> None:
             sent_s = time.perf_counter()
             if sent_s < record.stop_s:
-                answer = call.future(next(turn), timeout=TIMEOUT_S)
+                answer = call.future(next(turn), timeout=TIMEOUT_S, metadata=metadata)
                 answer.add_done_callback(lambda answer: receive(answer, sent_s, turn))
             else:
                 finished.release()

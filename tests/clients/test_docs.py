@@ -45,14 +45,16 @@ def run(language: str, code: str, folder: Path) -> subprocess.CompletedProcess[s
 
 
 @pytest.fixture
-def folder(tmp_path: Path, files: list[Path], pictures: Images, certificates: Path) -> Path:
+def folder(
+    tmp_path: Path, files: list[Path], pictures: Images, certificates: Path, triton_server: TritonServer
+) -> Path:
     """What the recipes expect where they are run."""
     shutil.copy(files[1], tmp_path / "face.jpg")
     photo_with_faces((640, 480), [(40, 60, 260), (420, 90, 160)]).save(tmp_path / "photo.jpg")
     (tmp_path / "faces").mkdir()
     shutil.copy(files[0], tmp_path / "faces" / "good.png")
     (tmp_path / "faces" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    (tmp_path / "token.txt").write_text("s3cr3t\n")
+    (tmp_path / "key.txt").write_text(triton_server.headers["agegendernet-key"] + "\n")
     (tmp_path / "dataset").mkdir()
     make_dataset(tmp_path / "dataset", pictures)
     shutil.copytree(certificates, tmp_path, dirs_exist_ok=True)

@@ -59,10 +59,10 @@ def attacker(server: TritonServer) -> Iterator[Any]:
         rng = np.random.default_rng(seed)
         if seed % 3 == 0:
             path, headers, body = http_request(rng)
-            return str(pool.request("POST", path, headers=headers, body=body).status)
+            return str(pool.request("POST", path, headers=headers | server.headers, body=body).status)
         request = grpc_request(rng) if seed % 3 == 1 else image_request(rng)
         try:
-            stub.ModelInfer(request, timeout=DEADLINE_S)
+            stub.ModelInfer(request, timeout=DEADLINE_S, metadata=tuple(server.headers.items()))
         except grpc.RpcError as error:
             return str(error.code().name)
         return "OK"

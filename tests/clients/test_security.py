@@ -82,6 +82,7 @@ def restricted_server(triton_server: Any, tmp_path_factory: pytest.TempPathFacto
         http_port=0,
         grpc_port=0,
         metrics_port=0,
+        open=True,
         log=tmp_path_factory.mktemp("restricted") / "triton.log",
         arguments=(f"--http-restricted-api={restricted}", f"--grpc-restricted-protocol={restricted}"),
     )

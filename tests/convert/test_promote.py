@@ -2,10 +2,12 @@ import dataclasses
 import io
 import json
 import shutil
+import socket
+import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from contract.repository import engine_manifest_path
 from contract.samples import load_samples
 from contract.spec import DECODE_MODEL_NAME, ENCODED_IMAGE, ENSEMBLE_NAME, IMAGE, MODEL_NAME, Images
 from convert.errors import ModelFileError
-from convert.promote import PromoteConfig, RejectedError, checks_table, promote, roll_back
+from convert.promote import PromoteConfig, RejectedError, checks_table, main, promote, roll_back
+from convert.promotion import model_control
 from convert.promotion.model_control import ModelControlError, load_version
 from convert.promotion.versions import ModelVersions, VersionError, check_highest_is_served
 from convert.runtimes import load
@@ -156,6 +159,14 @@ def test_a_server_that_cannot_be_reached_undoes_the_promotion(model_folder: Path
     assert versions.numbers() == [1]
 
 
+def test_a_second_promotion_at_the_same_time_is_refused(model_folder: Path, models: Models, faces: Path) -> None:
+    versions, config = ModelVersions(model_folder), promotion(model_folder, models, faces)
+    with versions.locked(), pytest.raises(VersionError, match="another promotion of"):
+        main(config)
+    main(config)
+    assert versions.numbers() == [1, 2]
+
+
 def test_an_address_that_is_not_grpc_is_refused() -> None:
     with pytest.raises(ModelControlError, match="not a gRPC address"):
         load_version("http://127.0.0.1:8000", 2)
@@ -200,7 +211,7 @@ def traffic(server: TritonServer, image: Images) -> Iterator[Traffic]:
         with grpc.InferenceServerClient(server.grpc_url.removeprefix("grpc://")) as client:
             while not stop.is_set():
                 try:
-                    result = client.infer(model, [request], client_timeout=30)
+                    result = client.infer(model, [request], client_timeout=30, headers=server.headers)
                     age = float(result.as_numpy("age")[0, 0])
                     found.answers.append((model, result.get_response().model_version, age))
                 except InferenceServerException as error:
@@ -279,3 +290,63 @@ def test_a_version_that_does_not_load_changes_nothing_for_clients(
     assert found.errors == []
     assert found.versions() == ["1"]
     assert versions.numbers() == [1]
+
+
+class Relay(socketserver.ThreadingTCPServer):
+    """Passes gRPC on to a server, but cuts a connection that asks whether a version is ready, `cuts` times."""
+
+    daemon_threads, allow_reuse_address = True, True
+
+    def __init__(self, server: TritonServer, cuts: int) -> None:
+        self.target, self.cuts = int(server.grpc_url.rpartition(":")[2]), cuts
+        super().__init__(("127.0.0.1", 0), _Relayed)
+
+
+class _Relayed(socketserver.BaseRequestHandler):
+    server: Relay
+
+    def handle(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.server.target)) as inner:
+            back = threading.Thread(target=self._copy, args=(inner, self.request))
+            back.start()
+            while data := self.request.recv(1 << 16):
+                if b"/ModelReady" in data and self.server.cuts:
+                    self.server.cuts -= 1
+                    break
+                inner.sendall(data)
+            inner.shutdown(socket.SHUT_RDWR)
+            back.join()
+
+    @staticmethod
+    def _copy(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cuts", "served"), [(1, 2), (1000, 1)])
+def test_a_lost_answer_leaves_server_and_repository_on_the_same_version(
+    explicit_server: TritonServer,
+    model_folder: Path,
+    models: Models,
+    faces: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cuts: int,
+    served: int,
+) -> None:
+    monkeypatch.setattr(model_control, "READY_WITHIN_S", 2.0)
+    versions = ModelVersions(model_folder)
+    with Relay(explicit_server, cuts) as relay:
+        threading.Thread(target=relay.serve_forever, daemon=True).start()
+        port = relay.server_address[1]
+        (model_folder.parent / "headers").write_text("".join(f"{n}: {v}\n" for n, v in explicit_server.headers.items()))
+        config = promotion(model_folder, models, faces, url=f"grpc://127.0.0.1:{port}")
+        config = replace(config, headers_file=model_folder.parent / "headers")
+        with nullcontext() if served == 2 else pytest.raises(ModelControlError, match="back at version 1"):
+            promote(versions, config)
+        relay.shutdown()
+    assert versions.current() == served
+    with grpc.InferenceServerClient(explicit_server.grpc_url.removeprefix("grpc://")) as client:
+        assert client.is_model_ready(MODEL_NAME, str(served))
+        assert not client.is_model_ready(MODEL_NAME, str(3 - served))

@@ -145,7 +145,7 @@ def guarded_url(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     folder = tmp_path_factory.mktemp("guarded")
     make_certificates(folder)
     (folder / "headers").write_text("X-Api-Key: not-for-the-report\n")
-    options = replace(ANY_PORTS, log=folder / "triton.log", arguments=(RESTRICTED,))
+    options = replace(ANY_PORTS, log=folder / "triton.log", open=True, arguments=(RESTRICTED,))
     with TritonServer(repository, options) as server, tls_in_front_of(server.http_url, folder) as authority:
         yield f"https://{authority}", folder
 

@@ -50,7 +50,7 @@ def ask(server: TritonServer, protocol: Any, model: str, values: Any, outputs: A
     with protocol.InferenceServerClient(url.partition("://")[2]) as client:
         request = protocol.InferInput(tensor.name, list(array.shape), tensor.dtype)
         request.set_data_from_numpy(array)
-        return client.infer(model, [request], outputs=outputs)
+        return client.infer(model, [request], outputs=outputs, headers=server.headers)
 
 
 def predictions(result: Any) -> Predictions:
@@ -171,7 +171,7 @@ def test_a_tensor_of_another_shape_is_refused(triton_server: TritonServer, shape
         request = tritonclient.grpc.InferInput(IMAGE.name, list(shape), IMAGE.dtype)
         request.set_data_from_numpy(np.zeros(shape, np.uint8))
         with pytest.raises(InferenceServerException, match="INVALID_ARGUMENT"):
-            client.infer(MODEL_NAME, [request], client_timeout=10)
+            client.infer(MODEL_NAME, [request], client_timeout=10, headers=triton_server.headers)
 
 
 @pytest.mark.slow

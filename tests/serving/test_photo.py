@@ -47,11 +47,15 @@ def ask(request: pytest.FixtureRequest, triton_server: TritonServer) -> Any:
     protocol = {"grpc": tritonclient.grpc, "http": tritonclient.http}[request.param]
     url = getattr(triton_server, f"{request.param}_url").partition("://")[2]
 
+    key = triton_server.headers
+
     def send(data: bytes, **parameters: Any) -> Found:
         with protocol.InferenceServerClient(url) as client:
             tensor = protocol.InferInput(ENCODED_IMAGE.name, [1], ENCODED_IMAGE.dtype)
             tensor.set_data_from_numpy(np.array([data], object))
-            result = client.infer(PHOTO_MODEL_NAME, [tensor], parameters=parameters or None)
+            result = client.infer(
+                PHOTO_MODEL_NAME, [tensor], parameters=parameters or None, headers=triton_server.headers
+            )
             return Found(**{output.name: result.as_numpy(output.name) for output in PHOTO_OUTPUTS})
 
     return send
@@ -60,11 +64,12 @@ def ask(request: pytest.FixtureRequest, triton_server: TritonServer) -> Any:
 @pytest.fixture(scope="module")
 def grpc_ask(triton_server: TritonServer) -> Any:
     client = tritonclient.grpc.InferenceServerClient(triton_server.grpc_url.partition("://")[2])
+    key = triton_server.headers
 
     def send(data: bytes, **parameters: Any) -> Found:
         tensor = tritonclient.grpc.InferInput(ENCODED_IMAGE.name, [1], ENCODED_IMAGE.dtype)
         tensor.set_data_from_numpy(np.array([data], object))
-        result = client.infer(PHOTO_MODEL_NAME, [tensor], parameters=parameters or None)
+        result = client.infer(PHOTO_MODEL_NAME, [tensor], parameters=parameters or None, headers=key)
         return Found(**{output.name: result.as_numpy(output.name) for output in PHOTO_OUTPUTS})
 
     yield send

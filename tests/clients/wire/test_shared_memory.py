@@ -22,7 +22,7 @@ from serving.server import TritonServer
 
 def regions_known_to(server: TritonServer) -> set[str]:
     with InferenceServerClient(server.grpc_url.removeprefix("grpc://")) as client:
-        return set(client.get_system_shared_memory_status().regions)
+        return set(client.get_system_shared_memory_status(headers=server.headers).regions)
 
 
 def files_of(server: TritonServer) -> set[str]:
