@@ -63,7 +63,8 @@ def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 def test_too_few_open_files_are_one_line_and_a_soft_limit_is_raised() -> None:
     program = (
-        "import resource, sys\nfrom serving.errors import SetupError\n"
+        "import resource, sys\n"
+        "from serving.errors import SetupError\n"
         "from serving.launch import raise_open_files_limit\n"
         "soft, hard = map(int, sys.argv[1:])\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))\n"

@@ -46,16 +46,13 @@ def ask(request: pytest.FixtureRequest, triton_server: TritonServer) -> Any:
     """Send one encoded photo, with parameters."""
     protocol = {"grpc": tritonclient.grpc, "http": tritonclient.http}[request.param]
     url = getattr(triton_server, f"{request.param}_url").partition("://")[2]
-
     key = triton_server.headers
 
     def send(data: bytes, **parameters: Any) -> Found:
         with protocol.InferenceServerClient(url) as client:
             tensor = protocol.InferInput(ENCODED_IMAGE.name, [1], ENCODED_IMAGE.dtype)
             tensor.set_data_from_numpy(np.array([data], object))
-            result = client.infer(
-                PHOTO_MODEL_NAME, [tensor], parameters=parameters or None, headers=triton_server.headers
-            )
+            result = client.infer(PHOTO_MODEL_NAME, [tensor], parameters=parameters or None, headers=key)
             return Found(**{output.name: result.as_numpy(output.name) for output in PHOTO_OUTPUTS})
 
     return send
