@@ -200,8 +200,10 @@ def _to_eight_bits(picture: Image.Image) -> Image.Image:
         return Image.fromarray((grey.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
     if picture.mode == "CMYK":  # its profile is of inks, so it cannot wait until the picture is small
         picture.load()
-        if (transform := _transform_to_srgb(picture.info.get("icc_profile"), "CMYK")) is not None:
-            return transform.apply(picture)
+        transform = _transform_to_srgb(picture.info.get("icc_profile"), "CMYK")
+        rgb = picture.convert("RGB") if transform is None else transform.apply(picture)
+        rgb.info.pop("icc_profile", None)  # it was of the inks, or else of nothing here
+        return rgb
     return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
 
 

@@ -19,9 +19,15 @@ pytest_plugins = ("tests.datasets",)
 PROJECT = Path(__file__).resolve().parent.parent
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the server, for `make test-fast`."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--endurance", action="store_true", help="also run the tests that take minutes by their nature")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs the server, for `make test-fast`; leave out what takes minutes unless it is asked for."""
     for item in items:
+        if "endurance" in item.keywords and not config.getoption("endurance"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes; run make test ARGS=--endurance"))
         if {"triton_server", "repository"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
 

@@ -9,6 +9,7 @@ from typing import Literal
 from contract.program import UserError
 from contract.samples import Protocol
 from training.batches.augmentation import Augmentation
+from training.network.model import MAX_RESOLUTION, MIN_RESOLUTION
 
 MIN_SIDE_PX = 32  # where the network's last stage sees one pixel
 
@@ -61,6 +62,12 @@ class TrainConfig:
     restart: bool = False  # throw away what an earlier run left in `out`
 
     def __post_init__(self) -> None:
+        if self.batch_size < 2:
+            raise SettingsError(f"--batch-size {self.batch_size}: batch normalisation needs 2 or more")
+        if self.epochs < 1:
+            raise SettingsError(f"--epochs {self.epochs}: must be 1 or more")
+        if not MIN_RESOLUTION <= self.resolution <= MAX_RESOLUTION:
+            raise SettingsError(f"--resolution {self.resolution}: must be {MIN_RESOLUTION} to {MAX_RESOLUTION}")
         first = self.first_resolutions
         if first and (len(first) >= self.epochs or not all(MIN_SIDE_PX <= side <= self.resolution for side in first)):
             raise SettingsError(

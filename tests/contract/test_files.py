@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from contract.files import replacing
+from contract.files import files_below, replacing
 
 
 def test_the_new_content_takes_the_place_of_the_old(tmp_path: Path) -> None:
@@ -58,3 +59,19 @@ def test_the_temporary_file_is_in_the_same_folder_so_that_renaming_is_atomic(tmp
     with replacing(tmp_path / "a.txt") as temporary:
         assert temporary.parent == tmp_path
         temporary.write_text("")
+
+
+def test_files_below_follows_links_each_folder_once_and_leaves_hidden_ones_out(tmp_path: Path) -> None:
+    for name in ("a.png", "real/b.PNG", "real/c.txt", ".hidden/d.png", "given/.e.png", "given/f.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "given" / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "given" / "circle").symlink_to(tmp_path / "given")
+    (tmp_path / "given" / os.fsdecode(b"caf\xe9.png")).touch()
+    found = [str(path.relative_to(tmp_path)) for path in files_below(tmp_path / "given", {".png", ".jpg"})]
+    assert found == sorted([os.fsdecode(b"given/caf\xe9.png"), "given/f.jpg", "given/link/b.PNG"])
+
+
+def test_a_folder_that_is_not_there_is_no_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        files_below(tmp_path / "absent", {".png"})

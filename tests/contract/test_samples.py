@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import get_args
 
@@ -145,7 +146,7 @@ def test_a_missing_manifest_names_the_program_that_makes_one(tmp_path: Path) -> 
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "manifest.csv").write_bytes(content)
-    with pytest.raises(ManifestError, match=r"manifest\.csv is not a manifest"):
+    with pytest.raises(ManifestError, match=r"manifest\.csv (is not a manifest|lacks the columns)"):
         read_manifest(tmp_path / "manifest.csv")
 
 
@@ -215,3 +216,18 @@ def test_packed_images_of_another_run_are_refused(write_dataset: WriteDataset, i
     np.save(manifest.with_name("images.npy"), images)
     with pytest.raises(ManifestError, match=r"needs uint8 \[2, 128, 128, 3\]; the two are from different runs"):
         load_samples(manifest, "train")
+
+
+def test_names_that_are_not_utf8_are_kept_byte_for_byte(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    row = {
+        "id": name,
+        "path": f"raw/{name}",
+        "age": 3.0,
+        "gender": 1.0,
+        "split": "holdout",
+        **dict.fromkeys(EMOTIONS, 0.125),
+    }
+    write_manifest(pd.DataFrame([row]), tmp_path / "manifest.csv")
+    assert b"raw/caf\xe9.png" in (tmp_path / "manifest.csv").read_bytes()
+    assert read_manifest(tmp_path / "manifest.csv")["path"].tolist() == [f"raw/{name}"]

@@ -190,7 +190,7 @@ def test_ctrl_c_cancels_the_build_and_leaves_nothing_behind(models: Models, tmp_
         assert process.stdout.readline().startswith(f"building {tmp_path / 'model.plan'} with TensorRT-RTX ")
         process.send_signal(signal.SIGINT)  # what Ctrl-C does
         _, messages = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130  # as a shell reports SIGINT
     assert messages.endswith("interrupted; no engine was written\n")
     assert list(tmp_path.iterdir()) == []
 

@@ -18,6 +18,7 @@ from training.loop.interruption import NonFiniteLossError
 from training.loop.state import STATE_NAME, StateError
 from training.loop.trainer import Trainer
 from training.network.checkpoint import BEST_NAME, CheckpointError, load_checkpoint
+from training.network.distributed import DeviceError
 from training.recipes import RECIPES, parse_config
 from training.train import train
 
@@ -249,3 +250,26 @@ def test_it_stops_when_the_selection_loss_no_longer_improves(config: TrainConfig
     trainer = Trainer(dataclasses.replace(config, epochs=50, early_stopping_patience=1, learning_rate=1e-12))
     trainer.run()
     assert trainer.state.progress.epoch < 10
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"batch_size": 1}, "2 or more"),
+        ({"batch_size": 0}, "2 or more"),
+        ({"epochs": 0}, "1 or more"),
+        ({"resolution": 0}, "128 to 224"),
+        ({"resolution": 1000}, "128 to 224"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_read(
+    config: TrainConfig, change: dict[str, int], reason: str
+) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        dataclasses.replace(config, **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_gpu_that_is_not_there_is_named(config: TrainConfig) -> None:
+    with pytest.raises(DeviceError, match="no GPU here"):
+        train(dataclasses.replace(config, device="cuda"))

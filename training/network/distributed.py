@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from contract.program import UserError
 from training.network.model import AgeGenderNet
 
 
@@ -90,10 +91,19 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+class DeviceError(UserError, RuntimeError):
+    """The device that was asked for is not there."""
+
+
 def local_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """Return the device of this process: with several GPUs each rank of a machine has its own."""
+    """Return the device of this process: with several GPUs each rank of a machine has its own.
+
+    Raises DeviceError where a GPU is wanted and none is at hand.
+    """
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise DeviceError("--device cuda: PyTorch finds no GPU here; see nvidia-smi, or use --device auto")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 

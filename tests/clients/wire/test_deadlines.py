@@ -150,7 +150,7 @@ def test_a_call_ends_when_it_says(infer: Callable[[str], None], behaviour: Behav
         started = time.monotonic()
         with pytest.raises(error):
             infer(url)
-        assert time.monotonic() - started < 2 * TIMEOUT_S
+        assert time.monotonic() - started < 4 * TIMEOUT_S
 
 
 @pytest.mark.parametrize("infer", [infer_sync, infer_async])
@@ -160,7 +160,7 @@ def test_a_call_ends_when_it_says_encrypted_too(infer: Callable[[str, Tls], None
         started = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             infer(f"https://{authority}", tls)
-        assert time.monotonic() - started < 2 * TIMEOUT_S
+        assert time.monotonic() - started < 4 * TIMEOUT_S
 
 
 def test_an_unfinished_handshake_ends_in_time() -> None:
@@ -168,7 +168,7 @@ def test_an_unfinished_handshake_ends_in_time() -> None:
         started = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             infer_sync(url.replace("http", "https"))
-        assert time.monotonic() - started < 2 * TIMEOUT_S
+        assert time.monotonic() - started < 4 * TIMEOUT_S
 
 
 def test_a_server_that_does_not_read_is_not_written_to_for_ever() -> None:
@@ -180,7 +180,7 @@ def test_a_server_that_does_not_read_is_not_written_to_for_ever() -> None:
             client._checked.add(client._model)  # straight to the large request
             with pytest.raises(DeadlineExceeded):
                 client.predict(bytes(8 << 20))
-        assert time.monotonic() - started < 2 * TIMEOUT_S
+        assert time.monotonic() - started < 4 * TIMEOUT_S
 
 
 def test_what_nobody_asked_for_is_not_the_next_answer() -> None:

@@ -35,7 +35,7 @@ def slow_url() -> Iterator[str]:
     server.stop(None)
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.timeout(2 * LONG_S)
 def test_a_long_call_is_not_ended_by_pings(slow_url: str) -> None:
     transport = GrpcTransport(Endpoint.at(slow_url, timeout_s=LONG_S + 60))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +145,14 @@ def test_pictures_of_another_dataset_are_given_up(tmp_path: Path) -> None:
     card = pack(faces, tmp_path / "second", workers=1, drop=drop)
     assert read_manifest(tmp_path / "second/manifest.csv")["id"].tolist() == ["new"]
     assert "| duplicate in another dataset | 1 |" in card
+
+
+def test_names_that_are_not_utf8_are_packed(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    image, broken = picture(tmp_path / name, seed=1), tmp_path / os.fsdecode(b"bad\xff.png")
+    broken.write_bytes(b"junk")
+    faces = source(LabelledFace(name, image, "train", 4), LabelledFace("bad", broken, "train"))
+    pack(faces, tmp_path / "out", workers=1)
+    [path] = load_samples(tmp_path / "out/manifest.csv", "train").paths
+    assert path.resolve() == image
+    assert b"bad\xff.png" in (tmp_path / "out/rejected.csv").read_bytes()
