@@ -21,9 +21,9 @@ from clients.errors import (
     WrongEventLoop,
 )
 from clients.messages import DetectedFace, DetectedFaces, FaceAttributes
-from clients.resilience import Circuit
 from clients.status import Health, ModelStatistics
 from clients.wire.endpoint import Tls
+from clients.wire.resilience import Circuit
 
 __all__ = [
     "DEFAULT_IN_FLIGHT",

@@ -29,12 +29,12 @@ from clients.messages import (
     faces_of,
     predictions_of,
 )
-from clients.resilience import Circuit, retry_options
 from clients.status import Health, ModelStatistics, Outcome, health_calls, statistics_of
 from clients.streams import chunked, map_ordered
 from clients.wire.endpoint import Endpoint, Tls
 from clients.wire.grpc import GrpcTransport
 from clients.wire.http import HttpTransport
+from clients.wire.resilience import Circuit, retry_options
 from contract.spec import (
     ENCODED_IMAGE,
     ENSEMBLE_NAME,

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from clients.aio import AsyncFaceAttributesClient
-from clients.errors import DeadlineExceeded, FaceAttributesError, InvalidImage, ServerUnavailable
+from clients.errors import DeadlineExceeded, FaceAttributesError, InvalidImage, ServerBusy, ServerUnavailable
 from contract.images import MAX_ENCODED_BYTES
 
 FOLDER = Path(__file__).parent / "static"
@@ -91,7 +91,7 @@ async def _faces(request: web.Request) -> web.StreamResponse:
         faces = await request.app[CLIENT].find_faces(photo)
     except InvalidImage as error:  # the server's own words; its address is no business of the page
         return _error(HTTPStatus.UNPROCESSABLE_ENTITY, str(error).removeprefix(f"{request.app[CLIENT].url}: "))
-    except ServerUnavailable:
+    except (ServerBusy, ServerUnavailable):
         return _error(HTTPStatus.SERVICE_UNAVAILABLE, "the server is busy or not running; try again in a moment")
     except DeadlineExceeded:
         return _error(HTTPStatus.GATEWAY_TIMEOUT, "the server took too long; try a smaller photo")

@@ -1,1 +1,1 @@
-"""How calls travel: gRPC and HTTP, each in threads and in asyncio, and images through shared memory."""
+"""How calls travel: gRPC and HTTP, each in threads and in asyncio, images through shared memory; and when again."""

@@ -31,9 +31,9 @@ from clients import (
     ServerUnavailable,
 )
 from clients.calls import INFER, MODEL_METADATA, Call, Operation, Reply, infer_call
-from clients.resilience import retry_options
 from clients.wire import grpc, http
 from clients.wire.endpoint import Endpoint
+from clients.wire.resilience import retry_options
 from contract.samples import load_samples
 from contract.spec import IMAGE, MODEL_NAME, OUTPUTS, Images, Predictions
 from evaluation.run import evaluate
