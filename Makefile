@@ -14,6 +14,7 @@ COUNT := 20000
 GRPC_PORT := 8001
 HTTP_PORT := 8000
 METRICS_PORT := 8002
+PAGE_PORT := 8080
 DOCKER :=
 LIBRARY :=
 FP32 := runs/shipped/model.onnx
@@ -48,7 +49,7 @@ export AGEGENDERNET_KEYS := $(CURDIR)/.venv-uv/keys
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo data train export quantize profile engine serve evaluate loadtest loadtest-ui bench compare sweep test test-fast test-gpu lint lock clean
+.PHONY: help setup demo data train export quantize profile engine serve page evaluate loadtest loadtest-ui bench compare sweep test test-fast test-gpu lint lock clean
 .DELETE_ON_ERROR:
 
 help: ## show this help
@@ -146,6 +147,9 @@ engine: .venv/installed $(MANIFESTS) ## RUN's best checkpoint to half-precision 
 serve: .venv/base .venv-triton/installed ## serve on loopback until Ctrl-C: MODEL=FILE, else REPOSITORY's export, else the weights that ship; DOCKER=1 the engine
 	$(SERVE) $(if $(DOCKER),--docker) --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) $(ARGS)
 
+page: .venv/base .venv-triton/installed ## a page to try it on, at http://127.0.0.1:PAGE_PORT: drop photos or use the webcam, nothing leaves this machine
+	@$(call with_server,$(PY) -m clients.page --url $$GRPC_URL --port $(PAGE_PORT) $(ARGS))
+
 evaluate: .venv/base $(MANIFESTS) ## the evaluation through a running server, gRPC then HTTP
 	@set -e; for manifest in $(MANIFESTS); do for url in grpc://127.0.0.1:$(GRPC_PORT) http://127.0.0.1:$(HTTP_PORT); do \
 		$(PY) -m clients.evaluate --url $$url --manifest $$manifest $(ARGS); done; done
@@ -153,7 +157,7 @@ evaluate: .venv/base $(MANIFESTS) ## the evaluation through a running server, gR
 # Against the server that runs on HTTP_PORT; where none does, one is started for as long as it takes.
 LOCUST := .venv/bin/locust -f loadtest/locustfile.py
 with_server = if $(PY) -m clients.health --url http://127.0.0.1:$(HTTP_PORT) > /dev/null 2>&1; \
-	then GRPC_URL=grpc://127.0.0.1:$(GRPC_PORT) HTTP_URL=http://127.0.0.1:$(HTTP_PORT) $(1); \
+	then export GRPC_URL=grpc://127.0.0.1:$(GRPC_PORT) HTTP_URL=http://127.0.0.1:$(HTTP_PORT); $(1); \
 	else $(SERVE) --http-port 0 --grpc-port 0 --metrics-port 0 --then '$(1)'; fi
 
 loadtest: .venv/base .venv-triton/installed ## load on a running server, or on one of its own, by USERS for RUN_TIME; LOAD='GrpcTensor HttpEncoded'

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from dataclasses import dataclass, field
 
 import tyro
 from aiohttp import web
 
 from clients.aio import AsyncFaceAttributesClient
-from clients.command_line import ServerConnection, one_line_for
-from clients.errors import FaceAttributesError
+from clients.command_line import ServerConnection
 from clients.page.gateway import application
+from contract import program
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,5 @@ async def serve(config: Config) -> None:
             await runner.cleanup()
 
 
-@one_line_for(FaceAttributesError, OSError)
-def main(config: Config) -> int:
-    asyncio.run(serve(config))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config)))
+    program.run(lambda: asyncio.run(serve(tyro.cli(Config))))

@@ -36,7 +36,8 @@ def through_gateway(url: str, ask: Ask, **options: Any) -> Any:
 
 
 async def post(session: aiohttp.ClientSession, origin: str, body: bytes, **headers: str) -> tuple[int, Any]:
-    async with session.post(f"{origin}/faces", data=io.BytesIO(body), headers={"Origin": origin, **headers}) as response:
+    headers = {"Origin": origin, **headers}
+    async with session.post(f"{origin}/faces", data=io.BytesIO(body), headers=headers) as response:
         return response.status, await response.json()
 
 
