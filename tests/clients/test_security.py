@@ -26,16 +26,19 @@ from tests.clients.tls import tls_in_front_of
 SECRET = "s3cr3t-t0ken"
 
 
-def test_tls_with_a_client_certificate(url: str, certificates: Path, pictures: Images) -> None:
+def test_tls_with_a_client_certificate(
+    url: str, certificates: Path, pictures: Images, triton_server: TritonServer
+) -> None:
+    options: dict[str, Any] = {"headers": triton_server.headers, "timeout_s": 60}
     tls = Tls(certificates / "ca.pem", certificates / "client.pem", certificates / "client.key")
     scheme = url.partition("://")[0] + "s"
 
     async def infer_async(address: str) -> int:
-        async with AsyncFaceAttributesClient(address, tls=tls, timeout_s=60) as client:
+        async with AsyncFaceAttributesClient(address, tls=tls, **options) as client:
             return len(await client.infer(pictures[:2]))
 
     with tls_in_front_of(url, certificates) as authority:
-        with FaceAttributesClient(f"{scheme}://{authority}", tls=tls, timeout_s=60) as client:
+        with FaceAttributesClient(f"{scheme}://{authority}", tls=tls, **options) as client:
             assert len(client.infer(pictures[:2])) == 2
         assert asyncio.run(infer_async(f"{scheme}://{authority}")) == 2
 
