@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from serving import log as server_log
 from serving.errors import SetupError
 from serving.launch import PROJECT
+from serving.supervision import log as server_log
 from serving.supervision.leftovers import remove_leftovers
 from serving.supervision.log import open_log, reason_in, rotate
 

@@ -80,13 +80,14 @@ def test_a_model_from_anywhere_is_served_and_the_repository_left_alone(repositor
     shutil.copy(repository / MODEL_NAME / "1" / "model.onnx", model)
     empty = copy_with_model(repository, tmp_path / "model_repository", model)
     (empty / MODEL_NAME / "1" / "model.onnx").unlink()
+    files = set(empty.rglob("*"))
     more = ("--model", str(model), "--then", "exit 0")
     ran = subprocess.run(
         command(empty, tmp_path / "triton.log", *more), cwd=PROJECT, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
     assert f"serving {model}" in ran.stdout
-    assert not list(empty.rglob("*.onnx"))
+    assert set(empty.rglob("*")) == files
 
 
 def test_a_model_that_is_not_there_is_one_line(repository: Path, tmp_path: Path) -> None:
