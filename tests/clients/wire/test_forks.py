@@ -41,7 +41,7 @@ def test_two_event_loops_do_not_share_a_client(url: str) -> None:
 def test_the_answer_to_another_request_is_refused() -> None:
     ours = Call(INFER, id="us-7")
     body = b'{"id": "us-6", "model_name": "m", "model_version": "1", "outputs": []}'
-    with pytest.raises(InvalidReply, match="another request"):
+    with pytest.raises(InvalidReply, match="the id of another request"):
         http.decode(ours, 200, {}, body, url="http://host")
-    with pytest.raises(InvalidReply, match="another request"):
+    with pytest.raises(InvalidReply, match="the id of another request"):
         grpc.decode(ours, grpc.service_pb2.ModelInferResponse(id="us-6"), url="grpc://host")

@@ -207,7 +207,7 @@ def test_an_error_is_one_line_on_standard_error(tmp_path: Path) -> None:
     ran = subprocess.run(command(tmp_path, tmp_path / "out"), cwd=REPOSITORY, capture_output=True, text=True)
     assert ran.returncode == 1
     assert ran.stderr.count("\n") == 1
-    assert ran.stderr.startswith("training.data.ffhq: no file named like 00000.json")
+    assert ran.stderr.startswith("error: no file named like 00000.json")
 
 
 @pytest.fixture(scope="module")
