@@ -98,7 +98,7 @@ def _format(image: Path | None) -> dict[str, str]:
 
 
 def find_numbered(folder: Path, suffixes: Sequence[str], subfolders: Sequence[str]) -> dict[str, Path]:
-    """Find files named like 00000.png, by number: in `folder`, in its folders of a thousand, or so in one of `subfolders`.
+    """Find files named like 00000.png, by number: in `folder`, its folders of a thousand, or so in one of `subfolders`.
 
     Of several files with one number the first suffix counts, and the flat file before the one in a folder. Raises
     DatasetError where there is no such folder or file.

@@ -21,9 +21,9 @@ from PIL import Image
 
 from contract.samples import load_samples, read_manifest
 from contract.spec import EMOTIONS
-from training.data.packing.decoding import CHUNK_FACES
 from training.data.faces import DatasetError
 from training.data.ffhq import FfhqConfig, main
+from training.data.packing.decoding import CHUNK_FACES
 
 REPOSITORY = Path(__file__).parents[3]
 REAL_ANNOTATIONS = REPOSITORY.parent / "shared/data/ffhq-features-json.tar.xz"

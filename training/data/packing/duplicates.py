@@ -29,8 +29,8 @@ def duplicates(
 ) -> Iterator[tuple[int, Rejection]]:
     """Yield the position of each face to leave out, with the reason.
 
-    `digests` are the faces' pixels as training.data.packing.decoding.pixels_digest gives them, empty where a picture could not be
-    read; `elsewhere` those of other datasets, whose pictures this one gives up. What stands in the split `keep_whole`
+    `digests` are the faces' pixels as decoding.pixels_digest gives them, empty where a picture could not be read;
+    `elsewhere` those of other datasets, whose pictures this one gives up. What stands in the split `keep_whole`
     stays, however often and however labelled, and its copies in other splits go.
     """
     copies_of = defaultdict(list)
@@ -53,7 +53,9 @@ def digests_of_manifests(manifests: Sequence[Path]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _within(faces: Sequence[LabelledFace], copies: Sequence[int], keep_whole: str | None) -> Iterator[tuple[int, Rejection]]:
+def _within(
+    faces: Sequence[LabelledFace], copies: Sequence[int], keep_whole: str | None
+) -> Iterator[tuple[int, Rejection]]:
     order = dict.fromkeys((keep_whole, *_MOST_HELD_OUT_FIRST))
     kept, *others = sorted(copies, key=lambda i: list(order).index(faces[i].split))
     if faces[kept].split == keep_whole:

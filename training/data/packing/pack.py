@@ -112,7 +112,11 @@ def _write_images(decoded: DecodedImages, kept: np.ndarray[tuple[int], np.dtype[
 
 
 def _write_tables(
-    source: LabelledFaces, faces: Sequence[LabelledFace], rejections: Sequence[Rejection], folder: Path, relative_to: Path
+    source: LabelledFaces,
+    faces: Sequence[LabelledFace],
+    rejections: Sequence[Rejection],
+    folder: Path,
+    relative_to: Path,
 ) -> str:
     """manifest.csv, rejected.csv and card.md into `folder`, their paths relative to `relative_to`; returns the card."""
     rejections = sorted(rejections, key=lambda r: (r.id, str(r.path), r.reason))

@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from training.data.portrait.appearance import Appearance
-from training.data.portrait.canvas import Canvas, Colour, Outline, Points, clamp, curve, ellipse, loop, mask_of, mix, shade
+from training.data.portrait.canvas import (
+    Canvas,
+    Colour,
+    Outline,
+    Points,
+    clamp,
+    curve,
+    ellipse,
+    loop,
+    mask_of,
+    mix,
+    shade,
+)
 from training.data.portrait.head import Proportions
 
 _BLACK: Colour = (18, 14, 14)

@@ -8,7 +8,19 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from training.data.portrait.appearance import Appearance
-from training.data.portrait.canvas import Canvas, Colour, Outline, Points, clamp, curve, ellipse, loop, mask_of, mix, shade
+from training.data.portrait.canvas import (
+    Canvas,
+    Colour,
+    Outline,
+    Points,
+    clamp,
+    curve,
+    ellipse,
+    loop,
+    mask_of,
+    mix,
+    shade,
+)
 from training.data.portrait.head import Proportions
 
 _WHITE: Colour = (250, 250, 250)

@@ -33,7 +33,11 @@ def everything_in(folder: Path) -> dict[str, bytes]:
 
 def test_row_i_of_the_images_is_row_i_of_the_manifest(tmp_path: Path) -> None:
     a, b = picture(tmp_path / "raw/a.png", seed=1), picture(tmp_path / "raw/b.png", seed=2, side=200)
-    pack(source(LabelledFace("b", b, "holdout", 30, 1, ONE_HAPPY), LabelledFace("a", a, "holdout", 4)), tmp_path / "out", workers=1)
+    pack(
+        source(LabelledFace("b", b, "holdout", 30, 1, ONE_HAPPY), LabelledFace("a", a, "holdout", 4)),
+        tmp_path / "out",
+        workers=1,
+    )
     samples = load_samples(tmp_path / "out/manifest.csv")
     assert [path.resolve() for path in samples.paths] == [b, a]
     assert np.array_equal(next(samples.image_batches(2)), [canonical_file(b), canonical_file(a)])
@@ -128,7 +132,11 @@ def test_equal_pictures_with_different_labels_are_all_left_out(tmp_path: Path) -
     for name in ("a", "b"):
         picture(tmp_path / f"{name}.png", seed=1)
     other = LabelledFace("c", picture(tmp_path / "c.png", seed=3), "train", 7)
-    faces = [LabelledFace("a", tmp_path / "a.png", "train", 20), LabelledFace("b", tmp_path / "b.png", "holdout", 30), other]
+    faces = [
+        LabelledFace("a", tmp_path / "a.png", "train", 20),
+        LabelledFace("b", tmp_path / "b.png", "holdout", 30),
+        other,
+    ]
     card = pack(source(*faces), tmp_path / "out", workers=1, drop=Duplicates(within=True))
     assert read_manifest(tmp_path / "out/manifest.csv")["id"].tolist() == ["c"]
     assert "| same picture with different labels | 2 |" in card
@@ -139,7 +147,8 @@ def test_pictures_of_another_dataset_are_given_up(tmp_path: Path) -> None:
     Image.open(tmp_path / "a.png").save(tmp_path / "copy.bmp")  # another file, the same pixels
     pack(source(LabelledFace("a", tmp_path / "a.png", "train")), tmp_path / "first", workers=1)
     faces = source(
-        LabelledFace("copy", tmp_path / "copy.bmp", "holdout"), LabelledFace("new", picture(tmp_path / "new.png", seed=2), "train")
+        LabelledFace("copy", tmp_path / "copy.bmp", "holdout"),
+        LabelledFace("new", picture(tmp_path / "new.png", seed=2), "train"),
     )
     drop = Duplicates(of_manifests=(tmp_path / "first/manifest.csv",))
     card = pack(faces, tmp_path / "second", workers=1, drop=drop)

@@ -1,0 +1,1 @@
+"""Dataset folders: one module a dataset, and the packing that they share."""

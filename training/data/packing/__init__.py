@@ -1,0 +1,1 @@
+"""Faces of any dataset become a dataset folder: decoded, without duplicates, with a card."""
